@@ -1,0 +1,1 @@
+"""Bytes at paths. Knows no digests, no repositories, no HTTP."""
