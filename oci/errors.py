@@ -3,7 +3,7 @@
 No HTTP in here: the status of each code is the business of the HTTP layer (`registry/v2/errors.py`).
 
 RegistryError
-  Unauthorized, Denied, NameInvalid, NameUnknown, ManifestUnknown, ManifestInvalid, ManifestTooLarge,
+  Unauthorized, Denied, NameInvalid, NameComponentsInvalid, NameUnknown, ManifestUnknown, ManifestInvalid, ManifestTooLarge,
   ManifestBlobUnknown, BlobUnknown, BlobUploadUnknown, BlobUploadInvalid, UploadContentInvalid, DigestInvalid,
   SizeInvalid, RangeInvalid, TagInvalid, PreconditionFailed, PaginationNumberInvalid, Unsupported, TooManyTags,
   TooManyRequests, Unavailable
@@ -41,6 +41,10 @@ class Denied(RegistryError):
 
 class NameInvalid(RegistryError):
     code = "NAME_INVALID"
+
+
+class NameComponentsInvalid(NameInvalid):
+    """The name has not got exactly the two parts `<namespace>/<name>`: nothing of that name can ever be pulled."""
 
 
 class NameUnknown(RegistryError):

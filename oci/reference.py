@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from oci.digest import Digest
-from oci.errors import NameInvalid, TagInvalid
+from oci.errors import NameComponentsInvalid, NameInvalid, TagInvalid
 
 NAME_LIMIT: Final = 255
 """bytes of `<host>/<name>`: what Docker's clients accept"""
@@ -27,7 +27,7 @@ def check_name(name: str, *, host: str = "", namespaced: bool = False) -> str:
     bytes. Raises NameInvalid.
     """
     if namespaced and name.count("/") != 1:
-        raise NameInvalid(_NAMESPACED, {"name": name[:NAME_LIMIT]})
+        raise NameComponentsInvalid(_NAMESPACED, {"name": name[:NAME_LIMIT]})
     if len(host) + 1 + len(name) > NAME_LIMIT:
         raise NameInvalid(f"host and repository name are over {NAME_LIMIT} bytes", {"name": name[:NAME_LIMIT]})
     if _NAME.fullmatch(name) is None:

@@ -94,12 +94,22 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
+class Keep:
+    """A file of a Publish that another request has put there: only made sure to be durable. Nothing if it is gone."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class PutFolder:
     """One folder of a Publish: where `path` is not there, it appears with all `files` (by path below it) at once;
     where it is, the files are put one after the other, in their order."""
 
     path: str
     files: tuple[tuple[str, bytes], ...]
+
+
+Entry = Put | Move | Keep | PutFolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +119,7 @@ class Publish:
     Raises PathNotFound, InvalidOffset, Busy (of a Move), OutOfSpace, ReadOnly.
     """
 
-    groups: Sequence[Sequence[Put | Move | PutFolder]]
+    groups: Sequence[Sequence[Entry]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +232,7 @@ async def _open(driver: StorageDriver, path: str, inline: int) -> Opened | None:
         return None
 
 
-async def _publish(driver: StorageDriver, entry: Put | Move | PutFolder) -> None:
+async def _publish(driver: StorageDriver, entry: Entry) -> None:
     match entry:
         case Put(path, content):
             await driver.put(path, content)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the Go programs that the tests drive, once, into a cache outside the tree, and prints the folder.
-#   tests/tools.sh conformance crane ...    -> one line: the folder to put on PATH
+#   tests/tools.sh conformance crane ...    -> one line: the folder to put on PATH (without names: builds nothing)
 # A program is kept under its module version and the build flags; a changed version is built beside the old one.
 set -euo pipefail
 
@@ -27,6 +27,7 @@ for tool in "$@"; do
   version="${package##*@}"
   kept="$cache/$tool-$version"
   if [ ! -x "$kept" ]; then
+    command -v go >/dev/null || { echo "tests/tools.sh: Go is needed to build $tool" >&2; exit 1; }
     work="$(mktemp -d "$cache/build.XXXXXX")"
     echo "building $tool $version" >&2
     GOBIN="$work" go install -ldflags "-s -w" "$package" >&2

@@ -1,0 +1,187 @@
+"""What each file on storage is to the garbage collector: pure functions of paths and manifest bytes.
+
+The layout is that of `storage/paths.py`; what is not of it is unknown, and an unknown file is never deleted. Digests are
+held as keys, their raw 32 bytes (sha256) or 64 (sha512): a backend of 10 million blobs has to fit into memory.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final, NamedTuple
+
+from oci.descriptor import MANIFESTS, OCI_MANIFEST
+from oci.digest import HEX_LENGTH, SHA256, SHA512, Digest
+from oci.errors import DigestInvalid
+from storage import paths
+
+Key = bytes
+
+LINK_SIZES: Final = {algorithm: len(algorithm) + 1 + length for algorithm, length in HEX_LENGTH.items()}
+"""bytes in a link by algorithm of the digest in it: a file of any other size is malformed"""
+
+_SHORT: Final = HEX_LENGTH[SHA256] // 2
+_LONG: Final = HEX_LENGTH[SHA512] // 2
+
+
+def key_of(digest: Digest) -> Key:
+    return bytes.fromhex(digest.hex)
+
+
+def digest_of(key: Key) -> Digest:
+    return Digest(f"{SHA256 if len(key) == _SHORT else SHA512}:{key.hex()}")
+
+
+class Keys:
+    """A list of keys at 32 or 64 bytes each."""
+
+    __slots__ = ("_long", "_short")
+
+    def __init__(self) -> None:
+        self._short = bytearray()
+        self._long = bytearray()
+
+    def append(self, key: Key) -> None:
+        (self._short if len(key) == _SHORT else self._long).extend(key)
+
+    def __len__(self) -> int:
+        return len(self._short) // _SHORT + len(self._long) // _LONG
+
+    def __iter__(self) -> Iterator[Key]:
+        for packed, width in ((self._short, _SHORT), (self._long, _LONG)):
+            for start in range(0, len(packed), width):
+                yield bytes(packed[start : start + width])
+
+
+class What(Enum):
+    """The kinds of files. Every path of the layout is exactly one of them."""
+
+    BLOB = "blob"
+    LAYER = "layer"
+    REVISION = "revision"
+    CURRENT = "current"
+    INDEX = "index"
+    REFERRER = "referrer"
+    UPLOAD = "upload"
+    LEFTOVER = "leftover"
+    UNKNOWN = "unknown"
+
+
+class Place(NamedTuple):
+    """Where a path is in the layout. `key` is the digest that the path spells, the subject's one for a referrer link;
+    a leftover's `path` is the topmost file or folder that goes with it."""
+
+    what: What
+    path: str
+    repository: str = ""
+    key: Key = b""
+    tag: str = ""
+    referrer: Key = b""
+
+
+_DIGEST: Final = r"sha256/[0-9a-f]{64}|sha512/[0-9a-f]{128}"
+_BLOB: Final = re.compile(
+    rf"{re.escape(paths.BLOBS)}/(?:sha256/([0-9a-f]{{2}})/(\1[0-9a-f]{{62}})|sha512/([0-9a-f]{{2}})/(\3[0-9a-f]{{126}}))"
+    rf"/{paths.DATA}"
+)
+_REPOSITORY: Final = re.compile(
+    rf"{re.escape(paths.REPOSITORIES)}/([A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)*)/(_.*)"
+)
+_TAG: Final = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
+_BELOW: Final = re.compile(
+    rf"_layers/(?P<layer>{_DIGEST})/link"
+    rf"|_manifests/revisions/(?P<revision>{_DIGEST})/link"
+    rf"|_manifests/tags/(?P<current>{_TAG})/current/link"
+    rf"|_manifests/tags/(?P<tag>{_TAG})/index/(?P<index>{_DIGEST})/link"
+    rf"|_referrers/(?P<subject>{_DIGEST})/(?P<referrer>{_DIGEST})/link"
+    rf"|(?P<upload>_uploads)/.*"
+)
+_LEFTOVER: Final = re.compile(r"(.*?/\.(?:new|del)-[^/]+)(?:/.*)?|(.*/[^/]+\.[0-9a-f]{32}\.tmp)")
+"""what a killed process leaves: folders on their way in or out, and files not renamed yet"""
+
+_KINDS: Final = {what.value: what for what in What}
+
+
+def locate(path: str) -> Place:
+    """What the file at `path` is."""
+    blob = _BLOB.fullmatch(path)
+    if blob is not None:
+        return Place(What.BLOB, path, key=bytes.fromhex(blob[2] or blob[4]))
+    split = _REPOSITORY.fullmatch(path)
+    below = None if split is None else _BELOW.fullmatch(split[2])
+    if split is not None and below is not None and below.lastgroup == "upload":
+        return Place(What.UPLOAD, path, split[1])
+    if "/." in path or path.endswith(".tmp"):
+        leftover = _LEFTOVER.fullmatch(path)
+        if leftover is not None:
+            return Place(What.LEFTOVER, leftover[1] or leftover[2])
+    if split is None or below is None:
+        return Place(What.UNKNOWN, path)
+    name, kind = split[1], str(below.lastgroup)
+    if kind == "current":
+        return Place(What.CURRENT, path, name, tag=below[kind])
+    if kind == "referrer":
+        return Place(What.REFERRER, path, name, _key(below["subject"]), referrer=_key(below[kind]))
+    return Place(_KINDS[kind], path, name, _key(below[kind]), below["tag"] or "")
+
+
+def _key(text: str) -> Key:
+    return bytes.fromhex(text[len("sha256/") :])
+
+
+def folders_above(path: str) -> Iterator[str]:
+    """The folders that hold `path`, the nearest first, below the layout's root."""
+    while (path := path.rpartition("/")[0]) and path != paths.ROOT:
+        yield path
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """What a manifest names. `names` has config, layers and children; `manifests` those of them that say they are
+    manifests."""
+
+    names: tuple[Key, ...] = ()
+    manifests: tuple[Key, ...] = ()
+    subject: Key | None = None
+
+
+def references(content: bytes) -> References | None:
+    """What the manifest in `content` names, or None where it is no JSON object.
+
+    Read with more patience than a push: schema 1, artifact manifests and types yet to come keep their blobs as well.
+    """
+    try:
+        document = json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict):
+        return None
+    names = [_named(document.get("config"), "digest")]
+    for field, digest in (("layers", "digest"), ("blobs", "digest"), ("fsLayers", "blobSum")):
+        names += [_named(entry, digest) for entry in _entries(document, field)]
+    children = _entries(document, "manifests")
+    names += [_named(child, "digest") for child in children]
+    manifests = [_named(child, "digest") for child in children if child.get("mediaType", OCI_MANIFEST) in MANIFESTS]
+    return References(_unique(names), _unique(manifests), _named(document.get("subject"), "digest"))
+
+
+def _entries(document: dict[str, Any], field: str) -> list[dict[str, Any]]:
+    entries = document.get(field)
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+
+
+def _named(entry: object, field: str) -> Key | None:
+    text = entry.get(field) if isinstance(entry, dict) else None
+    if not isinstance(text, str):
+        return None
+    try:
+        return key_of(Digest.parse(text))
+    except DigestInvalid:
+        return None  # another algorithm: its files are unknown ones to us, and stay
+
+
+def _unique(names: list[Key | None]) -> tuple[Key, ...]:
+    return tuple(dict.fromkeys(name for name in names if name is not None))
