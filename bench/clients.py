@@ -1,7 +1,10 @@
-"""The two clients of the benchmark: a blocking one that moves bulk, and one that drives many small conversations."""
+"""The two clients of the benchmark: a blocking one that moves bulk, and one that drives many small
+conversations.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import selectors
 import socket
@@ -31,7 +34,9 @@ class Wire:
 
 
 class Target:
-    """A registry on loopback. With `ca`, a PEM file, it is spoken to over TLS and its certificate is checked."""
+    """A registry on loopback. With `ca`, a PEM file, it is spoken to over TLS and its certificate
+    is checked.
+    """
 
     def __init__(self, port: int, ca: str | None = None) -> None:
         self.host: Final = "127.0.0.1"
@@ -51,13 +56,25 @@ class Target:
         return self._tls.wrap_socket(connection, server_hostname=self.host)
 
     def wire(
-        self, method: str, path: str, headers: str = "", body: bytes = b"", *, length: int | None = None
+        self,
+        method: str,
+        path: str,
+        headers: str = "",
+        body: bytes = b"",
+        *,
+        length: int | None = None,
     ) -> Wire:
-        """Encodes a request. `headers`: whole lines; `length`: of a body that the caller sends afterwards."""
-        if length is None and (body or (method in ("POST", "PUT", "PATCH") and "Transfer-Enc" not in headers)):
+        """Encodes a request. `headers`: whole lines; `length`: of a body that the caller sends
+        afterwards.
+        """
+        if length is None and (
+            body or (method in ("POST", "PUT", "PATCH") and "Transfer-Enc" not in headers)
+        ):
             length = len(body)
         framing = "" if length is None else f"Content-Length: {length}\r\n"
-        head = f"{method} {path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\n{headers}{framing}\r\n"
+        head = (
+            f"{method} {path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\n{headers}{framing}\r\n"
+        )
         return Wire(method, head.encode() + body)
 
 
@@ -84,6 +101,12 @@ class Client:
             self._connection.close()
             self._connection = None
 
+    def abort(self) -> None:
+        """Ends what another thread is doing on this connection."""
+        if self._connection is not None:
+            with contextlib.suppress(OSError):
+                self._connection.shutdown(socket.SHUT_RDWR)
+
     def request(
         self,
         method: str,
@@ -94,9 +117,11 @@ class Client:
         length: int | None = None,
         expect: tuple[int, ...] = (),
     ) -> Response:
-        """Sends one request and reads its answer whole. A body in pieces needs `length` or the header of its coding.
+        """Sends one request and reads its answer whole. A body in pieces needs `length` or the
+        header of its coding.
 
-        Raises RequestFailed if the status is not one of `expect` (empty: any will do), ConnectionError, TimeoutError.
+        Raises RequestFailed if the status is not one of `expect` (empty: any will do),
+        ConnectionError, TimeoutError.
         """
         connection = self.open()
         if isinstance(body, bytes):
@@ -110,7 +135,9 @@ class Client:
             data = connection.recv(_READ)
             if not data:
                 self.close()
-                raise ConnectionError(f"{method} {path}: the server closed after {len(received)} bytes")
+                raise ConnectionError(
+                    f"{method} {path}: the server closed after {len(received)} bytes"
+                )
             received += data
         response = answer[0]
         if response.closes:
@@ -124,8 +151,12 @@ class Client:
         return sum(len(piece) for piece in self._body(path, 0))
 
     def discard(self, path: str) -> int:
-        """As `download`, at less cost: over plain TCP the kernel drops the bytes without a copy (tcp(7), MSG_TRUNC)."""
-        return sum(len(piece) for piece in self._body(path, socket.MSG_TRUNC if self.target.plain else 0))
+        """As `download`, at less cost: over plain TCP the kernel drops the bytes without a copy
+        (tcp(7), MSG_TRUNC).
+        """
+        return sum(
+            len(piece) for piece in self._body(path, socket.MSG_TRUNC if self.target.plain else 0)
+        )
 
     def digest(self, path: str) -> str:
         """GETs `path` and returns the sha256 digest of what came."""
@@ -135,7 +166,9 @@ class Client:
         return "sha256:" + running.hexdigest()
 
     def begin(self, path: str) -> tuple[int, bytes]:
-        """GETs `path` up to the end of its head: the body's length and the part of it that came along."""
+        """GETs `path` up to the end of its head: the body's length and the part of it that came
+        along.
+        """
         connection = self.open()
         connection.sendall(self.target.wire("GET", path).data)
         received = bytearray()
@@ -150,7 +183,9 @@ class Client:
         return int(headers["content-length"]), bytes(received[blank + 4 :])
 
     def _body(self, path: str, flags: int) -> Iterator[memoryview]:
-        """The body in pieces of at most 1 MiB, each good until the next. Raises RequestFailed, ConnectionError."""
+        """The body in pieces of at most 1 MiB, each good until the next. Raises RequestFailed,
+        ConnectionError.
+        """
         total, first = self.begin(path)
         yield memoryview(first)
         connection, buffer, left = self.open(), memoryview(bytearray(1 << 20)), total - len(first)
@@ -202,7 +237,8 @@ class _Talk:
 def drive(target: Target, scripts: Iterable[Script]) -> None:
     """Runs the scripts at once, each on one connection of its own, until all have returned.
 
-    Raises what a script raises, ConnectionError, TimeoutError if no server byte comes for two minutes.
+    Raises what a script raises, ConnectionError, TimeoutError if no server byte comes for two
+    minutes.
     """
     selector = selectors.DefaultSelector()
     try:

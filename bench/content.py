@@ -1,6 +1,8 @@
-"""What is pushed and pulled: cheap to make, fresh where it has to be, with digests that cost one hash for each size.
+"""What is pushed and pulled: cheap to make, fresh where it has to be, with digests that cost one
+hash for each size.
 
-A big content is one random MiB repeated, with a tail of its own: contents of one size share the hash of all but the tail.
+A big content is one random MiB repeated, with a tail of its own: contents of one size share the
+hash of all but the tail.
 """
 
 from __future__ import annotations
@@ -59,11 +61,13 @@ def _common(length: int) -> Iterator[memoryview]:
 
 
 def _frame(data: bytes | memoryview) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
+    return b"".join((b"%x\r\n" % len(data), data, b"\r\n"))
 
 
 class Content:
-    """`size` bytes (at least 64) that differ from those of any other `salt`; iterate for pieces of at most 1 MiB."""
+    """`size` bytes (at least 64) that differ from those of any other `salt`; iterate for pieces of
+    at most 1 MiB.
+    """
 
     __slots__ = ("_tail", "digest", "size")
 
@@ -81,7 +85,9 @@ class Content:
         yield memoryview(self._tail)
 
     def chunks(self) -> Iterator[memoryview]:
-        """The same bytes in the chunked transfer coding (RFC 9112, 7.1), one piece for each chunk of 32 KiB."""
+        """The same bytes in the chunked transfer coding (RFC 9112, 7.1), one piece for each chunk
+        of 32 KiB.
+        """
         framed = memoryview(_framed_block())
         step = len(framed) // (MIB // CHUNK)
         for piece in self:
@@ -106,7 +112,9 @@ def small_image(seed: str, *, layers: int = 3, layer_size: int = 10 * 1024) -> I
     """An image of one config of 1 KiB and `layers` layers that no other seed has."""
     salt = hashlib.sha256(seed.encode()).digest()
     filler = _block()
-    bodies = [salt + i.to_bytes(4, "big") + filler[: layer_size - len(salt) - 4] for i in range(layers)]
+    bodies = [
+        salt + i.to_bytes(4, "big") + filler[: layer_size - len(salt) - 4] for i in range(layers)
+    ]
     config = json.dumps(
         {
             "architecture": "amd64",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -29,7 +30,9 @@ def tree(pid: int) -> list[int]:
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """User and system time of the processes and of their reaped children, in seconds; good to about 10 ms each."""
+    """User and system time of the processes and of their reaped children, in seconds; good to about
+    10 ms each.
+    """
     ticks = 0
     for pid in pids:
         ticks += sum(int(field) for field in _stat(pid)[11:15])
@@ -37,7 +40,9 @@ def cpu_seconds(pids: Iterable[int]) -> float:
 
 
 def pss_mib(pids: Iterable[int]) -> float:
-    """Proportional set size in MiB: a page shared by n processes counts 1/n in each, so the sum is honest."""
+    """Proportional set size in MiB: a page shared by n processes counts 1/n in each, so the sum is
+    honest.
+    """
     return sum(_kib(f"/proc/{pid}/smaps_rollup", "Pss:") for pid in pids) / 1024
 
 
@@ -103,8 +108,9 @@ class Meter:
 
 
 def _own_cpu() -> float:
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+    """Of this process and its ended children, wrk among them."""
+    usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """The registries that are measured: how each is started, found ready, collected and ended.
 
-All listen on 127.0.0.1 only and keep their data below a folder of the run. All have the same duty: fsync as they ship,
-deletes on, no access log, no purging of uploads in the background.
+All listen on 127.0.0.1 only and keep their data below a folder of the run. All have the same duty:
+fsync as they ship, deletes on, no access log, no purging of uploads in the background.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ class Recipe(Protocol):
 
     @property
     def shared_layout(self) -> bool:
-        """Whether its data may be laid straight on the disk, in the layout of the CNCF distribution registry."""
+        """Whether its data may be laid straight on the disk, in the layout of the CNCF distribution
+        registry.
+        """
         ...
 
     def missing(self) -> str | None:
@@ -98,8 +100,14 @@ class Ours:
     shared_layout: bool = True
 
     def missing(self) -> str | None:
-        done = subprocess.run([self.python, "-c", "import registry.__main__"], capture_output=True, text=True)
-        return None if done.returncode == 0 else f"{self.python} cannot import it: {done.stderr.strip()[-300:]}"
+        done = subprocess.run(
+            [self.python, "-c", "import registry.__main__"], capture_output=True, text=True
+        )
+        return (
+            None
+            if done.returncode == 0
+            else f"{self.python} cannot import it: {done.stderr.strip()[-300:]}"
+        )
 
     def serve(self, place: Place) -> Command:
         return Command((self.python, "-m", "registry", "serve"), self._environment(place))
@@ -167,7 +175,7 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """Any registry that one command starts: `{port}`, `{root}`, `{cert}` and `{key}` are filled in."""
+    """Any registry that one command starts; `{port}`, `{root}`, `{cert}`, `{key}` are filled in."""
 
     name: str
     template: str
@@ -189,7 +197,9 @@ class Given:
 
 def environment_of(command: Command) -> dict[str, str]:
     """Our environment with the command's, and without what would configure a registry by chance."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("REGISTRY_")}
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("REGISTRY_")
+    }
     return {**inherited, **command.environment}
 
 
@@ -201,7 +211,9 @@ def free_port() -> int:
 
 
 class Peer:
-    """A registry that runs while the `with` block does. Raises PeerFailed if it does not get ready in a minute."""
+    """A registry that runs while the `with` block does. Raises PeerFailed if it does not get ready
+    in a minute.
+    """
 
     def __init__(self, recipe: Recipe, root: str, certificate: Certificate | None = None) -> None:
         self.recipe: Final = recipe
@@ -225,7 +237,8 @@ class Peer:
         command = self.recipe.serve(self.place)
         begun = time.perf_counter()
         with open(self._log, "ab") as log:
-            # A session of its own: ^C reaches the benchmark only, which then ends its peers in order.
+            # A session of its own: ^C reaches the benchmark only, which then ends its peers in
+            # order.
             self._process = subprocess.Popen(
                 command.argv,
                 stdin=subprocess.DEVNULL,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from bench.results import CPU, LABELS, VALUE, Results
-from bench.targets import REFERENCE, Target, Verdict
+from bench.targets import REFERENCE, Aim, Verdict
 
 Units = Mapping[str, tuple[str, str]]
 """workload -> the units of its value and of its CPU metric"""
@@ -24,7 +24,9 @@ def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def tables(results: Results, peers: Sequence[str], *, base: str, units: Units) -> Iterator[str]:
-    """Lines: for each workload median [min..max] of each metric, with the ratio to `base`; failures below."""
+    """Lines: for each workload median [min..max] of each metric, with the ratio to `base`; failures
+    below.
+    """
     for workload in results.workloads:
         rows = [[workload, *peers]]
         for metric in results.metrics(workload):
@@ -56,36 +58,36 @@ def _failures(results: Results, workload: str, peers: Sequence[str]) -> Iterator
 
 
 def target_lines(verdicts: Sequence[Verdict], *, base: str) -> Iterator[str]:
-    """Lines: each target with what was measured and the verdict."""
+    """Lines: each aim with what was measured and the verdict."""
     if not verdicts:
         return
     yield ""
     yield f"targets (ratios to {base})"
     if base != REFERENCE:
-        yield f"  they were set for {REFERENCE}: with {base} as the base they only show the direction"
+        yield f"  they were set for {REFERENCE}: to {base} they show the direction only"
     rows = [["  workload", "metric", "now", "goal", "measured", "verdict"]]
     for verdict in verdicts:
-        target = verdict.target
-        name = target.workload + (" (TLS)" if target.tls else "")
-        metric = target.metric + (f" / {target.against}" if target.against else "")
+        aim = verdict.aim
+        name = aim.workload + (" (TLS)" if aim.tls else "")
+        metric = aim.metric + (f" / {aim.against}" if aim.against else "")
         rows.append(
             [
                 f"  {name}",
                 metric,
-                _bound(target, target.now),
-                _bound(target, target.goal),
-                _measured(target, verdict.measured),
+                _bound(aim, aim.now),
+                _bound(aim, aim.goal),
+                _measured(aim, verdict.measured),
                 verdict.verdict + (", close: repeat" if verdict.close else ""),
             ]
         )
     yield from columns(rows)
 
 
-def _bound(target: Target, bound: float | None) -> str:
+def _bound(aim: Aim, bound: float | None) -> str:
     if bound is None:
         return "-"
-    return f"{'>=' if target.at_least else '<='} {_measured(target, bound)}"
+    return f"{'>=' if aim.at_least else '<='} {_measured(aim, bound)}"
 
 
-def _measured(target: Target, number: float) -> str:
-    return figure(number) if target.absolute else f"{number:.2f}x"
+def _measured(aim: Aim, number: float) -> str:
+    return figure(number) if aim.absolute else f"{number:.2f}x"

@@ -16,12 +16,18 @@ P99: Final = "p99"
 PEAK: Final = "peak"
 PSS: Final = "pss"
 CLIENT: Final = "client"
+BEFORE: Final = "before"
+AFTER: Final = "after"
+
+ORDER: Final = (VALUE, P50, P99, CPU, PSS, PEAK, BEFORE, AFTER, CLIENT)
 
 LABELS: Final[Mapping[str, str]] = {
     P50: "p50 us",
     P99: "p99 us",
     PEAK: "peak MiB",
     PSS: "PSS MiB",
+    BEFORE: "PSS before MiB",
+    AFTER: "PSS after MiB",
     CLIENT: "client CPUs",
 }
 """of the metrics whose unit is the same in every workload"""
@@ -63,9 +69,9 @@ class Results:
         return tuple(self._outcomes.get(workload, {}).get(peer, ()))
 
     def metrics(self, workload: str) -> tuple[str, ...]:
-        """The metrics that any registry has for `workload`, in the order of their first appearance."""
-        peers = self._outcomes.get(workload, {})
-        return tuple(dict.fromkeys(name for runs in peers.values() for run in runs for name in run.metrics))
+        """The metrics that any registry has for `workload`, in the order of ORDER."""
+        runs = [run for runs in self._outcomes.get(workload, {}).values() for run in runs]
+        return tuple(name for name in ORDER if any(name in run.metrics for run in runs))
 
     def spread(self, workload: str, peer: str, metric: str) -> Spread | None:
         """Of the rounds that succeeded; None if there was none."""
@@ -74,9 +80,11 @@ class Results:
         )
 
     def ratio(self, workload: str, peer: str, base: str, metric: str) -> float | None:
-        """The peer's median over the base's, or None where one is not known."""
+        """The peer's median over the base's, or None where one is unknown or not above 0."""
         mine, theirs = self.spread(workload, peer, metric), self.spread(workload, base, metric)
-        return mine.median / theirs.median if mine and theirs and theirs.median else None
+        if mine is None or theirs is None or min(mine.median, theirs.median) <= 0:
+            return None
+        return mine.median / theirs.median
 
     def failed(self, peer: str) -> bool:
         """Whether any run of `peer` failed."""
@@ -85,7 +93,9 @@ class Results:
     def document(self) -> dict[str, dict[str, list[dict[str, object]]]]:
         """Everything, ready for JSON."""
         return {
-            workload: {peer: [_outcome_document(run) for run in runs] for peer, runs in peers.items()}
+            workload: {
+                peer: [_outcome_document(run) for run in runs] for peer, runs in peers.items()
+            }
             for workload, peers in self._outcomes.items()
         }
 

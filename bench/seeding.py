@@ -1,10 +1,12 @@
-"""Fills registries with what the workloads read: straight on the disk where the layout is known, else over HTTP."""
+"""Fills registries with what the workloads read: straight on the disk where the layout is known,
+else over HTTP.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final
 
 from bench.clients import Client, Script, Target, check, drive
@@ -46,7 +48,9 @@ def push_image(client: Client, repository: str, tag: str, image: Image) -> None:
 
 
 def image_script(target: Target, repository: str, tag: str, image: Image) -> Script:
-    """The push of a whole image as a client does it: HEAD, POST, PATCH, PUT for each blob, then the manifest."""
+    """The push of a whole image as a client does it: HEAD, POST, PATCH, PUT for each blob, then the
+    manifest.
+    """
     for blob in image.blobs:
         digest = digest_of(blob)
         head = yield target.wire("HEAD", f"/v2/{repository}/blobs/{digest}")
@@ -78,7 +82,7 @@ def push_images(target: Target, names: Iterable[tuple[str, str]], image: Image) 
 
 
 def lay_images(root: str, names: Iterable[tuple[str, str]], image: Image) -> None:
-    """Writes one image under many (repository, tag), as the CNCF distribution registry keeps them."""
+    """Writes one image under many (repository, tag), in distribution's layout."""
     manifest = Digest.of(image.manifest)
     for blob in (*image.blobs, image.manifest):
         _write(root + paths.blob(Digest.of(blob)), blob)
@@ -95,7 +99,9 @@ def lay_images(root: str, names: Iterable[tuple[str, str]], image: Image) -> Non
 
 
 def lay_orphans(root: str, repository: str, contents: Iterable[bytes]) -> None:
-    """Writes blobs that no manifest names, each with its layer link: the prey of a garbage collection."""
+    """Writes blobs that no manifest names, each with its layer link: the prey of a garbage
+    collection.
+    """
     for content in contents:
         digest = Digest.of(content)
         _write(root + paths.blob(digest), content)
@@ -107,14 +113,16 @@ def stored_blobs(root: str) -> int:
     return sum(paths.DATA in files for _, _, files in os.walk(root + paths.BLOBS))
 
 
-def big_files(root: str, least: int) -> Iterator[str]:
-    """The paths of the files of at least `least` bytes below `root`."""
-    for folder, _, files in os.walk(root):
+def remove_fresh(folder: str, *, since: float, least: int) -> None:
+    """Removes the files below `folder` of at least `least` bytes that were written after `since`
+    (seconds of the epoch).
+    """
+    for parent, _, files in os.walk(folder):
         for name in files:
-            path = f"{folder}/{name}"
             with contextlib.suppress(FileNotFoundError):
-                if os.path.getsize(path) >= least:
-                    yield path
+                status = os.stat(f"{parent}/{name}")
+                if status.st_size >= least and status.st_mtime >= since:
+                    os.unlink(f"{parent}/{name}")
 
 
 def _write(path: str, content: bytes) -> None:

@@ -28,7 +28,9 @@ class Response:
 
 
 def parse_head(raw: bytes) -> tuple[int, dict[str, str]]:
-    """The status and the headers of `raw`, which ends with the blank line. Raises MalformedResponse."""
+    """The status and the headers of `raw`, which ends with the blank line. Raises
+    MalformedResponse.
+    """
     lines = raw.decode("latin-1").split("\r\n")
     parts = lines[0].split(" ", 2)
     if len(parts) < 2 or not parts[0].startswith("HTTP/1.") or not parts[1].isdigit():
@@ -42,7 +44,9 @@ def parse_head(raw: bytes) -> tuple[int, dict[str, str]]:
 
 
 def parse_chunks(buffer: bytes | bytearray, start: int) -> tuple[bytes, int] | None:
-    """The chunked body at `start` and the offset behind it; None while it is incomplete. Raises MalformedResponse."""
+    """The chunked body at `start` and the offset behind it; None while it is incomplete. Raises
+    MalformedResponse.
+    """
     body = bytearray()
     at = start
     while True:
@@ -65,11 +69,14 @@ def parse_chunks(buffer: bytes | bytearray, start: int) -> tuple[bytes, int] | N
     return None if trailers < 0 else (bytes(body), trailers + 4)
 
 
-def parse_response(buffer: bytes | bytearray, method: str, start: int = 0) -> tuple[Response, int] | None:
-    """The answer to a `method` request at `start` and the offset behind it; None while it is incomplete.
+def parse_response(
+    buffer: bytes | bytearray, method: str, start: int = 0
+) -> tuple[Response, int] | None:
+    """The answer to a `method` request at `start` and the offset behind it; None while it is
+    incomplete.
 
-    Interim answers (1xx) are skipped. Raises MalformedResponse, also for a body that only the end of the connection
-    would end.
+    Interim answers (1xx) are skipped. Raises MalformedResponse, also for a body that only the end
+    of the connection would end.
     """
     blank = buffer.find(b"\r\n\r\n", start)
     if blank < 0:
@@ -93,7 +100,9 @@ def parse_response(buffer: bytes | bytearray, method: str, start: int = 0) -> tu
 
 
 def next_page(response: Response) -> str | None:
-    """Path and query of `Link: <...>; rel="next"` (OCI distribution-spec, "Listing Tags"), or None on the last page."""
+    """Path and query of `Link: <...>; rel="next"` (OCI distribution-spec, "Listing Tags"), or None
+    on the last page.
+    """
     link = response.headers.get("link", "")
     if "<" not in link or "next" not in link:
         return None

@@ -1,1 +1,2 @@
-"""The vocabulary of OCI registries: digests, references, descriptors, manifests, errors. Pure: no I/O."""
+"""The vocabulary of OCI registries: digests, references, descriptors, manifests, errors. Pure: no
+I/O."""

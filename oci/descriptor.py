@@ -1,4 +1,5 @@
-"""Descriptors and the media types that this registry knows (OCI image-spec, descriptor.md and media-types.md)."""
+"""Descriptors and the media types that this registry knows (OCI image-spec, descriptor.md and
+media-types.md)."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ class Descriptor:
 
     @property
     def is_foreign(self) -> bool:
-        """True for a layer that a registry need not hold: non-distributable, and with an address to get it from."""
+        """True for a layer that a registry need not hold: non-distributable, and with an address to
+        get it from."""
         return bool(self.urls) and (
             self.media_type == DOCKER_FOREIGN_LAYER
             or self.media_type.startswith("application/vnd.oci.image.layer.nondistributable.")
@@ -49,7 +51,8 @@ class Descriptor:
 
     @classmethod
     def parse(cls, value: object, where: str) -> Descriptor:
-        """The descriptor that the JSON `value` holds; `where` names it in errors. Raises ManifestInvalid."""
+        """The descriptor that the JSON `value` holds; `where` names it in errors. Raises
+        ManifestInvalid."""
         if not isinstance(value, dict):
             raise ManifestInvalid(f"{where} is not a descriptor object")
         media_type, digest, size = value.get("mediaType"), value.get("digest"), value.get("size")
@@ -67,4 +70,6 @@ class Descriptor:
         if not isinstance(urls, list | tuple) or not all(isinstance(url, str) for url in urls):
             raise ManifestInvalid(f"{where}.urls is not a list of texts")
         platform = value.get("platform")
-        return cls(media_type, parsed, size, tuple(urls), platform if isinstance(platform, dict) else None)
+        return cls(
+            media_type, parsed, size, tuple(urls), platform if isinstance(platform, dict) else None
+        )

@@ -1,9 +1,9 @@
 """Digests, and hashing that can be interrupted and taken up again in another process.
 
-hashlib cannot give out its state; OpenSSL's SHA256_* and SHA512_* calls work on a plain struct, at the same speed.
-The state is written in the form of Go's crypto/sha256 and crypto/sha512, so that uploads begun by the CNCF registry
-go on here, and the other way round. Where the calls are not to be had, `state()` is None and the caller has to read
-the bytes again.
+hashlib cannot give out its state; OpenSSL's SHA256_* and SHA512_* calls work on a plain struct, at
+the same speed. The state is written in the form of Go's crypto/sha256 and crypto/sha512, so that
+uploads begun by the CNCF registry go on here, and the other way round. Where the calls are not to
+be had, `state()` is None and the caller has to read the bytes again.
 """
 
 from __future__ import annotations
@@ -37,9 +37,12 @@ class Digest(str):
 
     @classmethod
     def parse(cls, text: str) -> Digest:
-        """The digest that `text` spells. Raises DigestInvalid for any other algorithm, length or letter case."""
+        """The digest that `text` spells. Raises DigestInvalid for any other algorithm, length or
+        letter case."""
         if _GRAMMAR.fullmatch(text) is None:
-            raise DigestInvalid("a digest is sha256:<64 hex digits> or sha512:<128 hex digits>", text[:200])
+            raise DigestInvalid(
+                "a digest is sha256:<64 hex digits> or sha512:<128 hex digits>", text[:200]
+            )
         return cls(text)
 
     @classmethod
@@ -57,7 +60,8 @@ class Digest(str):
 
 
 class Hasher(Protocol):
-    """A running hash over a byte stream. Not for two threads at once; `update` releases the interpreter lock."""
+    """A running hash over a byte stream. Not for two threads at once; `update` releases the
+    interpreter lock."""
 
     algorithm: str
     count: int
@@ -70,7 +74,8 @@ class Hasher(Protocol):
         ...
 
     def state(self) -> bytes | None:
-        """The state in Go's form (108 bytes for sha256, 204 for sha512), or None where it cannot be saved."""
+        """The state in Go's form (108 bytes for sha256, 204 for sha512), or None where it cannot be
+        saved."""
         ...
 
 
@@ -124,7 +129,8 @@ _LIBRARY = _library()
 
 
 class _OpenSSLHasher:
-    """OpenSSL's struct: eight state words, the bit count (two words), the block, fill level and digest length."""
+    """OpenSSL's struct: eight state words, the bit count (two words), the block, fill level and
+    digest length."""
 
     __slots__ = ("_context", "_final", "_form", "_update", "algorithm", "count")
 
@@ -163,7 +169,12 @@ class _OpenSSLHasher:
         words = struct.unpack_from(f"=8{form.word}", raw)
         fill = self.count % form.block
         block = raw[10 * width : 10 * width + fill].ljust(form.block, b"\0")
-        return form.magic + struct.pack(f">8{form.word}", *words) + block + struct.pack(">Q", self.count)
+        return (
+            form.magic
+            + struct.pack(f">8{form.word}", *words)
+            + block
+            + struct.pack(">Q", self.count)
+        )
 
     def restore(self, state: bytes) -> None:
         form = self._form
@@ -202,7 +213,8 @@ class _HashlibHasher:
 
 
 def _is_resumable() -> bool:
-    """True when the struct is laid out as we think: a hash cut in two must come out right, in both algorithms."""
+    """True when the struct is laid out as we think: a hash cut in two must come out right, in both
+    algorithms."""
     if _LIBRARY is None:
         return False
     text = bytes(range(256)) * 3
@@ -228,7 +240,8 @@ def new_hasher(algorithm: str = SHA256) -> Hasher:
 
 
 def resume_hasher(algorithm: str, state: bytes, offset: int) -> Hasher | None:
-    """The hasher that `state` was saved from, or None unless it is a whole state of `offset` bytes."""
+    """The hasher that `state` was saved from, or None unless it is a whole state of `offset`
+    bytes."""
     form = _FORMS[algorithm]
     if not RESUMABLE or len(state) != form.state_size or not state.startswith(form.magic):
         return None

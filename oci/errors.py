@@ -1,12 +1,15 @@
-"""The error codes of the OCI distribution specification (and Docker's) as a closed family of exceptions.
+"""The error codes of the OCI distribution specification (and Docker's) as a closed family of
+exceptions.
 
-No HTTP in here: the status of each code is the business of the HTTP layer (`registry/v2/errors.py`).
+No HTTP in here: the status of each code is the business of the HTTP layer
+(`registry/v2/errors.py`).
 
 RegistryError
-  Unauthorized, Denied, NameInvalid, NameComponentsInvalid, NameUnknown, ManifestUnknown, ManifestInvalid, ManifestTooLarge,
-  ManifestBlobUnknown, BlobUnknown, BlobUploadUnknown, BlobUploadInvalid, UploadContentInvalid, DigestInvalid,
-  SizeInvalid, RangeInvalid, TagInvalid, PreconditionFailed, PaginationNumberInvalid, Unsupported, TooManyTags,
-  TooManyRequests, Unavailable
+  Unauthorized, Denied, NameInvalid, NameComponentsInvalid, NameUnknown, ManifestUnknown,
+  ManifestInvalid, ManifestTooLarge, ManifestBlobUnknown, BlobUnknown, BlobUploadUnknown,
+  BlobUploadInvalid, UploadContentInvalid, DigestInvalid, SizeInvalid, RangeInvalid, TagInvalid,
+  PreconditionFailed, PaginationNumberInvalid, Unsupported, TooManyTags, TooManyRequests,
+  Unavailable
 """
 
 from __future__ import annotations
@@ -18,8 +21,9 @@ from typing import Any, ClassVar
 class RegistryError(Exception):
     """A refusal that the client is told about.
 
-    `code` is the specification's code, `message` a sentence for a person (what was refused, and the next
-    step), `detail` any JSON value. `more` holds further errors of the same answer, such as one per missing blob.
+    `code` is the specification's code, `message` a sentence for a person (what was refused, and the
+    next step), `detail` any JSON value. `more` holds further errors of the same answer, such as one
+    per missing blob.
     """
 
     code: ClassVar[str] = "UNKNOWN"
@@ -44,7 +48,8 @@ class NameInvalid(RegistryError):
 
 
 class NameComponentsInvalid(NameInvalid):
-    """The name has not got exactly the two parts `<namespace>/<name>`: nothing of that name can ever be pulled."""
+    """The name has not got exactly the two parts `<namespace>/<name>`: nothing of that name can
+    ever be pulled."""
 
 
 class NameUnknown(RegistryError):

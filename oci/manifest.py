@@ -1,4 +1,5 @@
-"""Reads image manifests and indexes, of OCI and of Docker's schema 2. The bytes are never written anew."""
+"""Reads image manifests and indexes, of OCI and of Docker's schema 2. The bytes are never written
+anew."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ from oci.descriptor import (
 from oci.errors import ManifestInvalid, ManifestTooLarge
 
 MANIFEST_LIMIT: Final = 4 * 1024 * 1024
-"""bytes; what OCI distribution-spec asks registries to take at least, and what one request may cost in memory"""
+"""bytes; what OCI distribution-spec asks registries to take at least, and what one request may cost
+in memory"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ class Manifest:
 
     @property
     def referrer_type(self) -> str | None:
-        """The `artifactType` of this manifest's descriptor in a referrers list (OCI distribution-spec)."""
+        """The `artifactType` of this manifest's descriptor in a referrers list (OCI
+        distribution-spec)."""
         if self.artifact_type:
             return self.artifact_type
         return self.config.media_type if self.config is not None else None
@@ -83,7 +86,8 @@ def _document(body: bytes) -> dict[str, Any]:
 
 
 def media_type_of(header: str | None) -> str | None:
-    """The media type in a Content-Type header: lower case, without parameters; None where there is none."""
+    """The media type in a Content-Type header: lower case, without parameters; None where there is
+    none."""
     if header is None:
         return None
     return header.partition(";")[0].strip().lower() or None
@@ -96,10 +100,14 @@ def _settle_media_type(document: dict[str, Any], content_type: str | None) -> st
         raise ManifestInvalid("mediaType is not a text")
     if content_type in MANIFESTS:
         if stated and stated != content_type:
-            raise ManifestInvalid(f"Content-Type is {content_type}, mediaType in the manifest is {stated}")
+            raise ManifestInvalid(
+                f"Content-Type is {content_type}, mediaType in the manifest is {stated}"
+            )
         return str(content_type)
     if content_type in DOCKER_SCHEMA1:
-        raise ManifestInvalid("schema 1 manifests are not taken: push with a client made since 2017")
+        raise ManifestInvalid(
+            "schema 1 manifests are not taken: push with a client made since 2017"
+        )
     if stated in MANIFESTS:
         return str(stated)
     if content_type is None and not stated:
@@ -126,17 +134,20 @@ def _annotations(document: dict[str, Any]) -> dict[str, str]:
 
 
 def parse_manifest(body: bytes, content_type: str | None = None) -> Manifest:
-    """The manifest in `body` (at most 4 MiB), whose media type is `content_type` (as `media_type_of` gives it).
+    """The manifest in `body` (at most 4 MiB), whose media type is `content_type` (as
+    `media_type_of` gives it).
 
-    Without a content type it is taken from the body, or from its shape: so it is with stored manifests.
-    Raises ManifestInvalid, ManifestTooLarge.
+    Without a content type it is taken from the body, or from its shape: so it is with stored
+    manifests. Raises ManifestInvalid, ManifestTooLarge.
     """
     if len(body) > MANIFEST_LIMIT:
         raise ManifestTooLarge(f"the manifest is over {MANIFEST_LIMIT} bytes", {"size": len(body)})
     document = _document(body)
     version = document.get("schemaVersion")
     if version == 1:
-        raise ManifestInvalid("schema 1 manifests are not taken: push with a client made since 2017")
+        raise ManifestInvalid(
+            "schema 1 manifests are not taken: push with a client made since 2017"
+        )
     if version != 2 or isinstance(version, bool):
         raise ManifestInvalid("schemaVersion must be 2")
     media_type = _settle_media_type(document, content_type)

@@ -1,4 +1,5 @@
-"""Repository names, tags and references: the grammar of OCI distribution-spec, "Pulling manifests"."""
+"""Repository names, tags and references: the grammar of OCI distribution-spec, "Pulling
+manifests"."""
 
 from __future__ import annotations
 
@@ -23,16 +24,19 @@ _NAMESPACED: Final = "repository name must be <namespace>/<name>"
 def check_name(name: str, *, host: str = "", namespaced: bool = False) -> str:
     """`name` itself, if it is a repository name that fits after `host` in a reference.
 
-    With `namespaced` it must be exactly `<namespace>/<imagestream>`: an RFC 1123 label and a segment of at most 253
-    bytes. Raises NameInvalid.
+    With `namespaced` it must be exactly `<namespace>/<imagestream>`: an RFC 1123 label and a
+    segment of at most 253 bytes. Raises NameInvalid.
     """
     if namespaced and name.count("/") != 1:
         raise NameComponentsInvalid(_NAMESPACED, {"name": name[:NAME_LIMIT]})
     if len(host) + 1 + len(name) > NAME_LIMIT:
-        raise NameInvalid(f"host and repository name are over {NAME_LIMIT} bytes", {"name": name[:NAME_LIMIT]})
+        raise NameInvalid(
+            f"host and repository name are over {NAME_LIMIT} bytes", {"name": name[:NAME_LIMIT]}
+        )
     if _NAME.fullmatch(name) is None:
         raise NameInvalid(
-            "a repository name is made of lower-case letters, digits and the separators . _ - /", {"name": name}
+            "a repository name is made of lower-case letters, digits and the separators . _ - /",
+            {"name": name},
         )
     if namespaced:
         namespace, _, imagestream = name.partition("/")
@@ -48,7 +52,9 @@ def is_tag(text: str) -> bool:
 def check_tag(tag: str) -> str:
     """`tag` itself, if it is one. Raises TagInvalid."""
     if not is_tag(tag):
-        raise TagInvalid("a tag is 1 to 128 letters, digits, and . _ - (not first)", {"tag": tag[:200]})
+        raise TagInvalid(
+            "a tag is 1 to 128 letters, digits, and . _ - (not first)", {"tag": tag[:200]}
+        )
     return tag
 
 

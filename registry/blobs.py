@@ -1,8 +1,10 @@
-"""Blobs: one content-addressed store for all repositories, and per repository the links that make a blob readable there.
+"""Blobs: one content-addressed store for all repositories, and per repository the links that make a
+blob readable there.
 
-Every answer "this blob exists" in the context of a push (HEAD, mount, commit of a known digest, the references of a
-manifest) goes through `present`: the one place where a garbage collector that runs meanwhile can be waited for.
-Nothing about links or existence is remembered: other processes change both.
+Every answer "this blob exists" in the context of a push (HEAD, mount, commit of a known digest, the
+references of a manifest) goes through `present`: the one place where a garbage collector that runs
+meanwhile can be waited for. Nothing about links or existence is remembered: other processes change
+both.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ def present(digest: Digest) -> Plan[FileInfo | None]:
 
 
 def linked(name: str, digest: Digest) -> Plan[Digest | None]:
-    """The digest under which the bytes of `digest` are stored, if repository `name` has a link to it, else None.
+    """The digest under which the bytes of `digest` are stored, if repository `name` has a link to
+    it, else None.
 
     A manifest is a blob as well: its revision link counts.
     """
@@ -74,7 +77,9 @@ class BlobStore:
         if found is None:
             raise unknown(name, digest)
         path, opened = found
-        return BlobContent(digest, opened.info.size, path, self._driver, opened.content, opened.file)
+        return BlobContent(
+            digest, opened.info.size, path, self._driver, opened.content, opened.file
+        )
 
     async def redirect(self, name: str, digest: Digest, method: str) -> str | None:
         """An address where the storage itself serves the blob, or None. Raises BlobUnknown."""
@@ -84,7 +89,8 @@ class BlobStore:
         return await self._driver.redirect_url(paths.blob(stored), method)
 
     async def mount(self, name: str, digest: Digest, source: str | None) -> bool:
-        """Links a blob that repository `source` has into `name`; without a source, one that any repository has.
+        """Links a blob that repository `source` has into `name`; without a source, one that any
+        repository has.
 
         False where there is no such blob.
         """
@@ -103,7 +109,8 @@ class BlobStore:
         return await perform(self._driver, plan(), writes=True)
 
     def _linked_anywhere(self, digest: Digest) -> Plan[Digest | None]:
-        """The stored digest if the blob is there and some repository links it: a walk over all repositories."""
+        """The stored digest if the blob is there and some repository links it: a walk over all
+        repositories."""
         if (yield from present(digest)) is None:
             return None
         folders = [paths.REPOSITORIES]
@@ -119,7 +126,8 @@ class BlobStore:
         return None
 
     async def unlink(self, name: str, digest: Digest) -> None:
-        """Removes the repository's layer link; the bytes stay. Raises BlobUnknown where there is none."""
+        """Removes the repository's layer link; the bytes stay. Raises BlobUnknown where there is
+        none."""
 
         def plan() -> Plan[bool]:
             stored = yield from read_link(paths.layer_link(name, digest))

@@ -1,7 +1,8 @@
 """The repositories in byte order, a page at a time, from the folders themselves.
 
-Names nest (`a` and `a/b` may both be repositories) and `a-b` stands between `a` and `a/b` in byte order: so a folder is
-met twice on the way, once as the name `a` and once as the range of names that begin with `a/`.
+Names nest (`a` and `a/b` may both be repositories) and `a-b` stands between `a` and `a/b` in byte
+order: so a folder is met twice on the way, once as the name `a` and once as the range of names that
+begin with `a/`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ def _has_manifests(names: list[str]) -> bool:
 
 
 def _walk_order(names: list[str]) -> list[str]:
-    """Child folders as they come in byte order of full names: `a` (the repository) and `a/` (what is below it)."""
+    """Child folders as they come in byte order of full names: `a` (the repository) and `a/` (what
+    is below it)."""
     children = [name for name in names if name[0] != "_"]
     entries = children + [f"{name}/" for name in children]
     entries.sort()
@@ -29,9 +31,11 @@ def _walk_order(names: list[str]) -> list[str]:
 
 
 def repositories_after(after: str, limit: int) -> Plan[Page]:
-    """At most `limit` repositories that have manifests, after the name `after`, and whether there are more."""
+    """At most `limit` repositories that have manifests, after the name `after`, and whether there
+    are more."""
     found: list[str] = []
-    # Each level of the walk: the folder's prefix, its entries in order, and the next one to look at.
+    # Each level of the walk: the folder's prefix, its entries in order, and the next one to look
+    # at.
     top: list[str] = yield Names(paths.REPOSITORIES, keep=True)
     levels: list[tuple[str, list[str], int]] = [("", _walk_order(top), 0)]
     below: dict[str, list[str]] = {}

@@ -20,8 +20,11 @@ from storage import paths
 
 Key = bytes
 
-LINK_SIZES: Final = {algorithm: len(algorithm) + 1 + length for algorithm, length in HEX_LENGTH.items()}
-"""bytes in a link by algorithm of the digest in it: a file of any other size is malformed"""
+LINK_SIZES: Final = {length // 2: len(f"{algorithm}:") + length for algorithm, length in HEX_LENGTH.items()}
+"""bytes in a link, by the length of the key in it: a file of any other size is malformed"""
+
+PARTS: Final = ("_layers", "_manifests", "_referrers", "_uploads")
+"""the folders of a repository"""
 
 _SHORT: Final = HEX_LENGTH[SHA256] // 2
 _LONG: Final = HEX_LENGTH[SHA512] // 2

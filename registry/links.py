@@ -1,4 +1,5 @@
-"""Links: small files that say "this repository has that digest". An empty or malformed one counts as absent."""
+"""Links: small files that say "this repository has that digest". An empty or malformed one counts
+as absent."""
 
 from __future__ import annotations
 
@@ -22,8 +23,8 @@ def parse_link(content: bytes | None) -> Digest | None:
 
 
 def read_link(path: str) -> Plan[Digest | None]:
-    """The digest in the link at `path`; it may differ from the path's where an older registry linked a sha512 name to
-    the sha256 blob."""
+    """The digest in the link at `path`; it may differ from the path's where an older registry
+    linked a sha512 name to the sha256 blob."""
     try:
         content = yield Get(path, _LINK_LIMIT)
     except FileTooLarge:

@@ -1,4 +1,5 @@
-"""Manifests: kept and served as the very bytes that were received, readable in a repository through its revision link.
+"""Manifests: kept and served as the very bytes that were received, readable in a repository through
+its revision link.
 
 What is remembered in the process is the content behind a digest, never that a repository has it.
 """
@@ -11,7 +12,13 @@ from collections.abc import Iterable
 from typing import Final
 
 from oci.digest import Digest
-from oci.errors import ManifestBlobUnknown, ManifestInvalid, ManifestUnknown, RegistryError, SizeInvalid
+from oci.errors import (
+    ManifestBlobUnknown,
+    ManifestInvalid,
+    ManifestUnknown,
+    RegistryError,
+    SizeInvalid,
+)
 from oci.manifest import MANIFEST_LIMIT, Manifest, parse_manifest
 from oci.reference import Reference
 from registry import blobs
@@ -61,7 +68,12 @@ class ManifestStore:
     """Manifests by (repository, digest); tags are the business of ImageMetadata."""
 
     def __init__(
-        self, driver: StorageDriver, metadata: ImageMetadata, cache: ManifestCache, *, sparse_indexes: bool = False
+        self,
+        driver: StorageDriver,
+        metadata: ImageMetadata,
+        cache: ManifestCache,
+        *,
+        sparse_indexes: bool = False,
     ) -> None:
         self._driver = driver
         self._metadata = metadata
@@ -95,7 +107,8 @@ class ManifestStore:
         return self._cache.get(digest) or (yield from self._content(digest, stored))
 
     def _content(self, digest: Digest, stored: Digest) -> Plan[StoredManifest | None]:
-        """The manifest `digest`, whose bytes are in blob `stored`; None where they are gone or no manifest."""
+        """The manifest `digest`, whose bytes are in blob `stored`; None where they are gone or no
+        manifest."""
         try:
             content: bytes | None = yield Get(paths.blob(stored), MANIFEST_LIMIT)
         except FileTooLarge:
@@ -113,25 +126,39 @@ class ManifestStore:
         return found
 
     async def put(self, name: str, push: ManifestPush) -> list[str]:
-        """Checks every reference against storage, then publishes: blob, revision link, referrer edge, tags.
+        """Checks every reference against storage, then publishes: blob, revision link, referrer
+        edge, tags.
 
-        Gives warnings for the client: the children that an index lacks, where that is allowed. Raises ManifestBlobUnknown (one for each missing reference), SizeInvalid, PreconditionFailed.
+        Gives warnings for the client: the children that an index lacks, where that is allowed.
+        Raises ManifestBlobUnknown (one for each missing reference), SizeInvalid,
+        PreconditionFailed.
         """
         check = _check_references(name, push.manifest, sparse=self._sparse_indexes)
         absent = await perform(self._driver, check)
         there = await perform(self._driver, blobs.present(push.digest))
         blob = paths.blob(push.digest)
-        content: Entry = Keep(blob) if there is not None and there.size == len(push.content) else Put(blob, push.content)
+        content: Entry = (
+            Keep(blob)
+            if there is not None and there.size == len(push.content)
+            else Put(blob, push.content)
+        )
         link = push.digest.encode()
         links: list[Entry] = [Put(paths.revision_link(name, push.digest), link)]
         if push.manifest.subject is not None:
-            links.append(Put(paths.referrer_link(name, push.manifest.subject.digest, push.digest), link))
+            links.append(
+                Put(paths.referrer_link(name, push.manifest.subject.digest, push.digest), link)
+            )
         await self._metadata.record_push(name, push, [[content], links])
         self._cache.add(StoredManifest(push.digest, push.content, push.manifest))
-        return [f"sparse index: {len(absent)} of its manifests are in no repository here"] if absent else []
+        return (
+            [f"sparse index: {len(absent)} of its manifests are in no repository here"]
+            if absent
+            else []
+        )
 
     async def delete(self, name: str, digest: Digest) -> None:
-        """Removes the tags that point to the manifest, then its revision link, then its referrer edge.
+        """Removes the tags that point to the manifest, then its revision link, then its referrer
+        edge.
 
         A crash in between is mended by repeating. Raises NameUnknown, ManifestUnknown.
         """
@@ -143,7 +170,10 @@ class ManifestStore:
         def plan() -> Plan[bool]:
             removed: bool = yield Delete(paths.revision_folder(name, digest), at_once=True)
             if stored is not None and stored.manifest.subject is not None:
-                yield Delete(paths.referrer_folder(name, stored.manifest.subject.digest, digest), at_once=True)
+                yield Delete(
+                    paths.referrer_folder(name, stored.manifest.subject.digest, digest),
+                    at_once=True,
+                )
             return removed
 
         if not await perform(self._driver, plan(), writes=True):
@@ -167,7 +197,10 @@ def _check_references(name: str, manifest: Manifest, *, sparse: bool) -> Plan[li
     missing: dict[Digest, RegistryError] = {}
     absent = []
     for child in manifest.manifests:
-        if child.digest in missing or (yield from read_link(paths.revision_link(name, child.digest))) is not None:
+        if (
+            child.digest in missing
+            or (yield from read_link(paths.revision_link(name, child.digest))) is not None
+        ):
             continue
         if sparse and (yield from blobs.present(child.digest)) is None:
             absent.append(child.digest)
@@ -196,5 +229,6 @@ def _check_references(name: str, manifest: Manifest, *, sparse: bool) -> Plan[li
 
 def _missing(kind: str, name: str, digest: Digest) -> ManifestBlobUnknown:
     return ManifestBlobUnknown(
-        f"the manifest names {kind} {digest}, which repository {name} has not got: push it first", {"digest": digest}
+        f"the manifest names {kind} {digest}, which repository {name} has not got: push it first",
+        {"digest": digest},
     )

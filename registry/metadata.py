@@ -1,8 +1,10 @@
-"""The seam behind which tags, membership and push records live: over storage here, over the Image API later.
+"""The seam behind which tags, membership and push records live: over storage here, over the Image
+API later.
 
-`record_push` gets the files that must be durable before the push may be seen: each implementation publishes them first,
-then makes the tag visible. The implementation over storage is the reference of the seam's contract: storage is its only
-truth, read at each request, so that any number of processes agree.
+`record_push` gets the files that must be durable before the push may be seen: each implementation
+publishes them first, then makes the tag visible. The implementation over storage is the reference
+of the seam's contract: storage is its only truth, read at each request, so that any number of
+processes agree.
 """
 
 from __future__ import annotations
@@ -30,8 +32,11 @@ class ImageMetadata(Protocol):
         """What to say of a manifest that the repository has not got."""
         ...
 
-    async def record_push(self, name: str, push: ManifestPush, files: Sequence[Sequence[Entry]]) -> None:
-        """Publishes `files`, group by group, then points the push's tags to its digest. Raises PreconditionFailed."""
+    async def record_push(
+        self, name: str, push: ManifestPush, files: Sequence[Sequence[Entry]]
+    ) -> None:
+        """Publishes `files`, group by group, then points the push's tags to its digest. Raises
+        PreconditionFailed."""
         ...
 
     async def delete_tag(self, name: str, tag: str, condition: Condition) -> None:
@@ -50,7 +55,8 @@ class ImageMetadata(Protocol):
 
 
 class StorageMetadata:
-    """Tags as folders of links: `current/link` is the tag, and counts only while its digest's revision link exists.
+    """Tags as folders of links: `current/link` is the tag, and counts only while its digest's
+    revision link exists.
 
     Conditions on a tag are compared, then written: not atomic between processes.
     """
@@ -67,9 +73,13 @@ class StorageMetadata:
     async def missing(self, name: str, digest: Digest) -> NameUnknown | ManifestUnknown:
         if not await perform(self._driver, _exists(name)):
             return _unknown_name(name)
-        return ManifestUnknown(f"repository {name} has no manifest {digest}", {"name": name, "digest": digest})
+        return ManifestUnknown(
+            f"repository {name} has no manifest {digest}", {"name": name, "digest": digest}
+        )
 
-    async def record_push(self, name: str, push: ManifestPush, files: Sequence[Sequence[Entry]]) -> None:
+    async def record_push(
+        self, name: str, push: ManifestPush, files: Sequence[Sequence[Entry]]
+    ) -> None:
         def plan() -> Plan[None]:
             if push.condition is not ALWAYS:
                 for tag in push.tags:
@@ -99,10 +109,15 @@ class StorageMetadata:
     async def untag(self, name: str, digest: Digest) -> list[str]:
         def plan() -> Plan[list[str]]:
             tags: list[str] = yield Names(paths.tags(name), keep=True)
-            candidates: list[FileInfo | None] = yield [Stat(paths.tag_index(name, tag, digest)) for tag in tags]
+            candidates: list[FileInfo | None] = yield [
+                Stat(paths.tag_index(name, tag, digest)) for tag in tags
+            ]
             removed = []
             for tag, candidate in zip(tags, candidates, strict=True):
-                if candidate is not None and (yield from read_link(paths.tag_current(name, tag))) == digest:
+                if (
+                    candidate is not None
+                    and (yield from read_link(paths.tag_current(name, tag))) == digest
+                ):
                     yield Delete(paths.tag_folder(name, tag), at_once=True)
                     removed.append(tag)
             return removed
@@ -132,11 +147,14 @@ class StorageMetadata:
 
 
 def check(condition: Condition, tag: str, current: Digest | None) -> None:
-    """Raises PreconditionFailed unless the tag's digest now (None: no such tag) is as the condition wants it."""
+    """Raises PreconditionFailed unless the tag's digest now (None: no such tag) is as the condition
+    wants it."""
     if condition.absent and current is not None:
         raise PreconditionFailed(f"tag {tag} exists already", {"tag": tag, "digest": current})
     if condition.matches is not None and current not in condition.matches:
-        raise PreconditionFailed(f"tag {tag} points to {current or 'nothing'} now", {"tag": tag, "digest": current})
+        raise PreconditionFailed(
+            f"tag {tag} points to {current or 'nothing'} now", {"tag": tag, "digest": current}
+        )
 
 
 def _current(name: str, tag: str) -> Plan[Digest | None]:

@@ -23,7 +23,9 @@ from serving.body import RequestBody
 class NoDeletes:
     """The registry `inner`, all deletes refused (Unsupported) with the message `why`."""
 
-    def __init__(self, inner: Registry, why: str = "deletes are switched off in this registry") -> None:
+    def __init__(
+        self, inner: Registry, why: str = "deletes are switched off in this registry"
+    ) -> None:
         self._inner = inner
         self._why = why
 

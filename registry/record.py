@@ -1,4 +1,5 @@
-"""What is known of one request when it is over: the one value that access log, audit log and metrics are fed with."""
+"""What is known of one request when it is over: the one value that access log, audit log and
+metrics are fed with."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from oci.errors import RegistryError
 
 @dataclass(slots=True)
 class RequestRecord:
-    """Times in seconds, sizes in bytes. `status` is 499 for a client that went away before its answer."""
+    """Times in seconds, sizes in bytes. `status` is 499 for a client that went away before its
+    answer."""
 
     scope: dict[str, Any]
     id: str

@@ -1,4 +1,5 @@
-"""Which manifests of a repository have another one as their subject (OCI distribution-spec, "Listing Referrers")."""
+"""Which manifests of a repository have another one as their subject (OCI distribution-spec,
+"Listing Referrers")."""
 
 from __future__ import annotations
 
@@ -16,16 +17,19 @@ from storage.plan import Names, Plan, perform
 
 
 class Referrers:
-    """The edges that were kept with each push, and the fallback tags that older clients write, as one list."""
+    """The edges that were kept with each push, and the fallback tags that older clients write, as
+    one list."""
 
     def __init__(self, driver: StorageDriver, manifests: ManifestStore) -> None:
         self._driver = driver
         self._manifests = manifests
 
-    async def list(self, name: str, subject: Digest) -> list[Referrer]:
-        """In the byte order of digests, without doubles. An edge counts while its referrer is in the repository."""
+    async def of(self, name: str, subject: Digest) -> list[Referrer]:
+        """In the byte order of digests, without doubles. An edge counts while its referrer is in
+        the repository."""
         found = {
-            stored.digest: _describe(stored) for stored in await perform(self._driver, self._edges(name, subject))
+            stored.digest: _describe(stored)
+            for stored in await perform(self._driver, self._edges(name, subject))
         }
         try:
             fallback = await self._manifests.get(name, Reference(fallback_tag(subject), None))
@@ -48,7 +52,8 @@ class Referrers:
 
 
 def fallback_tag(subject: Digest) -> str:
-    """The tag that clients without the referrers API use (OCI distribution-spec, "Referrers Tag Schema")."""
+    """The tag that clients without the referrers API use (OCI distribution-spec, "Referrers Tag
+    Schema")."""
     tag = f"{subject.algorithm[:32]}-{subject.hex[:64]}"
     return re.sub(r"[^A-Za-z0-9._-]", "-", tag)
 
@@ -56,7 +61,11 @@ def fallback_tag(subject: Digest) -> str:
 def _describe(stored: StoredManifest) -> Referrer:
     manifest = stored.manifest
     return Referrer(
-        manifest.media_type, stored.digest, manifest.size, manifest.referrer_type, dict(manifest.annotations)
+        manifest.media_type,
+        stored.digest,
+        manifest.size,
+        manifest.referrer_type,
+        dict(manifest.annotations),
     )
 
 

@@ -1,8 +1,8 @@
 """What a registry can do, as four roles: read, write, delete, list.
 
-The HTTP layer knows only these. Read-only mode is another implementation of them (`readonly.py`), and so will
-be pull-through and limits: never a flag inside a handler. Each method names the errors it may raise; besides those,
-every method may raise storage's StorageError.
+The HTTP layer knows only these. Read-only mode is another implementation of them (`readonly.py`),
+and so will be pull-through and limits: never a flag inside a handler. Each method names the errors
+it may raise; besides those, every method may raise storage's StorageError.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from storage.driver import StorageDriver
 from storage.plan import LocalFile
 
 INLINE: Final = 64 * 1024
-"""bytes: a blob up to this size is read at once and sent with its head; a larger one is sent from its open file"""
+"""bytes: a blob up to this size is read at once and sent with its head; a larger one is sent from
+its open file"""
 
 
 @dataclass(slots=True)
@@ -125,13 +126,15 @@ class Reader(Protocol):
         ...
 
     async def referrers(self, name: str, subject: Digest) -> list[Referrer]:
-        """All manifests of the repository whose subject is `subject`; none for an absent repository."""
+        """All manifests of the repository whose subject is `subject`; none for an absent
+        repository."""
         ...
 
 
 class Writer(Protocol):
     async def mount_blob(self, name: str, digest: Digest, source: str | None) -> bool:
-        """Links a blob of repository `source` (of any, for None) into `name`. False where it is not to be had."""
+        """Links a blob of repository `source` (of any, for None) into `name`. False where it is not
+        to be had."""
         ...
 
     async def start_upload(self, name: str, algorithm: str) -> Upload: ...
@@ -148,9 +151,11 @@ class Writer(Protocol):
         ...
 
     async def finish_upload(self, upload: Upload, body: RequestBody, digest: Digest) -> int:
-        """Appends the body and commits the whole as `digest`, linked into the repository; its size in bytes.
+        """Appends the body and commits the whole as `digest`, linked into the repository; its size
+        in bytes.
 
-        Raises BlobUploadUnknown, RangeInvalid, DigestInvalid (the content has another digest: the upload is removed).
+        Raises BlobUploadUnknown, RangeInvalid, DigestInvalid (the content has another digest: the
+        upload is removed).
         """
         ...
 
@@ -176,7 +181,8 @@ class Deleter(Protocol):
         ...
 
     async def delete_manifest(self, name: str, digest: Digest) -> None:
-        """Removes the manifest from the repository, and the tags that point to it. Raises ManifestUnknown."""
+        """Removes the manifest from the repository, and the tags that point to it. Raises
+        ManifestUnknown."""
         ...
 
     async def delete_content(self, digest: Digest) -> None:

@@ -10,14 +10,23 @@ from registry.blobs import BlobStore
 from registry.manifests import ManifestCache, ManifestStore
 from registry.metadata import ImageMetadata
 from registry.referrers import Referrers
-from registry.repository import BlobContent, Condition, ManifestPush, Page, Referrer, StoredManifest, Upload
+from registry.repository import (
+    BlobContent,
+    Condition,
+    ManifestPush,
+    Page,
+    Referrer,
+    StoredManifest,
+    Upload,
+)
 from registry.uploads import UploadSessions
 from serving.body import RequestBody
 from storage.driver import StorageDriver
 
 
 class StoredRegistry:
-    """Implements `repository.Registry`; what each method does and raises is said there and in the stores."""
+    """Implements `repository.Registry`; what each method does and raises is said there and in the
+    stores."""
 
     def __init__(
         self,
@@ -51,7 +60,7 @@ class StoredRegistry:
         return await self._blobs.redirect(name, digest, method) if self._redirect else None
 
     async def referrers(self, name: str, subject: Digest) -> list[Referrer]:
-        return await self._referrers.list(name, subject)
+        return await self._referrers.of(name, subject)
 
     async def mount_blob(self, name: str, digest: Digest, source: str | None) -> bool:
         return await self._blobs.mount(name, digest, source)

@@ -1,8 +1,10 @@
-"""Upload sessions: bytes come in any number of requests, to any process, and become a blob once their digest is proven.
+"""Upload sessions: bytes come in any number of requests, to any process, and become a blob once
+their digest is proven.
 
-All state is on storage: the bytes in `data`, the running hash in `hashstates/<algorithm>/<offset>`. An upload file has one
-writer at a time (a lock that the kernel frees with the process); a second one is refused, and a commit is only done
-of exactly the bytes that were hashed. Nothing is kept in the process between two requests.
+All state is on storage: the bytes in `data`, the running hash in `hashstates/<algorithm>/<offset>`.
+An upload file has one writer at a time (a lock that the kernel frees with the process); a second
+one is refused, and a commit is only done of exactly the bytes that were hashed. Nothing is kept in
+the process between two requests.
 """
 
 from __future__ import annotations
@@ -21,11 +23,33 @@ from registry import blobs
 from registry.repository import Upload
 from serving.body import RequestBody
 from storage import paths
-from storage.driver import BlockingWriter, Busy, FileInfo, InvalidOffset, PathNotFound, StorageDriver, Writer
-from storage.plan import Append, Delete, Entry, Get, Keep, Move, Note, Plan, Publish, Put, Stat, perform
+from storage.driver import (
+    BlockingWriter,
+    Busy,
+    FileInfo,
+    InvalidOffset,
+    PathNotFound,
+    StorageDriver,
+    Writer,
+)
+from storage.plan import (
+    Append,
+    Delete,
+    Entry,
+    Get,
+    Keep,
+    Move,
+    Note,
+    Plan,
+    Publish,
+    Put,
+    Stat,
+    perform,
+)
 
 SMALL_BODY: Final = 64 * 1024
-"""bytes: a body up to this size is gathered and written in the thread job that does all the rest of its request"""
+"""bytes: a body up to this size is gathered and written in the thread job that does all the rest of
+its request"""
 
 PIECE: Final = 1024 * 1024
 """bytes handed at once to a thread that hashes, or to a writer without one of its own"""
@@ -37,15 +61,16 @@ _UUID4: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]
 
 @dataclass(frozen=True, slots=True)
 class _Progress:
-    """Where an upload stands after bytes were appended; without a hasher nothing is known of its digest."""
+    """Where an upload stands after bytes were appended; without a hasher nothing is known of its
+    digest."""
 
     size: int
     hasher: Hasher | None
 
 
 class UploadSessions:
-    """The upload sessions of all repositories. `clock` gives the time now; `on_corrupt` is called with the digest of a
-    stored blob that had another size than the same content has now."""
+    """The upload sessions of all repositories. `clock` gives the time now; `on_corrupt` is called
+    with the digest of a stored blob that had another size than the same content has now."""
 
     def __init__(
         self,
@@ -82,10 +107,13 @@ class UploadSessions:
         data, started = await perform(self._driver, plan())
         if data is None and started is None:
             raise _unknown(upload)
-        return Upload(name, upload, (started or b"").decode("ascii", "replace"), data.size if data else 0)
+        return Upload(
+            name, upload, (started or b"").decode("ascii", "replace"), data.size if data else 0
+        )
 
     async def append(self, upload: Upload, body: RequestBody) -> Upload:
-        """Appends `body` at `upload.size`. What came before a client went away stays, and can be continued.
+        """Appends `body` at `upload.size`. What came before a client went away stays, and can be
+        continued.
 
         Raises BlobUploadUnknown, RangeInvalid, and what the body raises.
         """
@@ -93,7 +121,9 @@ class UploadSessions:
         if small is None:
             progress = await self._append_stream(upload, body, upload.algorithm, more_follows=True)
         elif small:
-            progress = await self._write(upload, self._append_small(upload, small, upload.algorithm, more_follows=True))
+            progress = await self._write(
+                upload, self._append_small(upload, small, upload.algorithm, more_follows=True)
+            )
         else:
             progress = await self._write(upload, self._standing(upload, upload.algorithm))
         return replace(upload, size=progress.size)
@@ -101,7 +131,8 @@ class UploadSessions:
     async def finish(self, upload: Upload, body: RequestBody, digest: Digest) -> int:
         """Appends `body`, proves the digest of the whole and commits it; the size in bytes.
 
-        Raises BlobUploadUnknown, RangeInvalid, DigestInvalid (the upload is then removed), and what the body raises.
+        Raises BlobUploadUnknown, RangeInvalid, DigestInvalid (the upload is then removed), and what
+        the body raises.
         """
         small = await body.gather(SMALL_BODY)
         if small is None:
@@ -110,7 +141,9 @@ class UploadSessions:
 
         def plan() -> Plan[int | _Progress]:
             if small:
-                progress = yield from self._append_small(upload, small, digest.algorithm, more_follows=False)
+                progress = yield from self._append_small(
+                    upload, small, digest.algorithm, more_follows=False
+                )
             else:
                 progress = yield from self._standing(upload, digest.algorithm)
             if progress.hasher is None:
@@ -136,7 +169,9 @@ class UploadSessions:
         """The hash of the first `offset` bytes, or None where no request saved it."""
         if offset == 0:
             return new_hasher(algorithm)
-        state: bytes | None = yield Get(paths.hash_state(upload.name, upload.id, algorithm, offset), 256)
+        state: bytes | None = yield Get(
+            paths.hash_state(upload.name, upload.id, algorithm, offset), 256
+        )
         return None if state is None else resume_hasher(algorithm, state, offset)
 
     def _standing(self, upload: Upload, algorithm: str) -> Plan[_Progress]:
@@ -148,7 +183,9 @@ class UploadSessions:
             raise InvalidOffset(upload.id, size)
         return _Progress(size, (yield from self._hasher_at(upload, size, algorithm)))
 
-    def _append_small(self, upload: Upload, content: bytes, algorithm: str, *, more_follows: bool) -> Plan[_Progress]:
+    def _append_small(
+        self, upload: Upload, content: bytes, algorithm: str, *, more_follows: bool
+    ) -> Plan[_Progress]:
         hasher = yield from self._hasher_at(upload, upload.size, algorithm)
         yield Append(paths.upload_data(upload.name, upload.id), upload.size, content)
         if hasher is not None:
@@ -158,17 +195,26 @@ class UploadSessions:
         return _Progress(upload.size + len(content), hasher)
 
     def _save(self, upload: Upload, hasher: Hasher) -> Plan[None]:
-        """Saves the hash for the next request; that of this request's start is of no use any more."""
+        """Saves the hash for the next request; that of this request's start is of no use any
+        more."""
         state = hasher.state()
         if state is not None:
-            yield Note(paths.hash_state(upload.name, upload.id, hasher.algorithm, hasher.count), state)
+            yield Note(
+                paths.hash_state(upload.name, upload.id, hasher.algorithm, hasher.count), state
+            )
             if upload.size and upload.size != hasher.count:
-                yield Delete(paths.hash_state(upload.name, upload.id, hasher.algorithm, upload.size))
+                yield Delete(
+                    paths.hash_state(upload.name, upload.id, hasher.algorithm, upload.size)
+                )
 
-    async def _append_stream(self, upload: Upload, body: RequestBody, algorithm: str, *, more_follows: bool) -> _Progress:
+    async def _append_stream(
+        self, upload: Upload, body: RequestBody, algorithm: str, *, more_follows: bool
+    ) -> _Progress:
         hasher = await perform(self._driver, self._hasher_at(upload, upload.size, algorithm))
         try:
-            writer = await self._driver.writer(paths.upload_data(upload.name, upload.id), append=True)
+            writer = await self._driver.writer(
+                paths.upload_data(upload.name, upload.id), append=True
+            )
         except (PathNotFound, Busy) as error:
             raise await self._refusal(upload, error) from error
         async with writer:
@@ -179,8 +225,13 @@ class UploadSessions:
                 await _transfer(body, writer, hasher)
                 whole = True
             finally:
-                # The hash is saved while the file is still ours, so that whoever comes next finds both or neither.
-                if (more_follows or not whole) and hasher is not None and hasher.count == writer.size:
+                # The hash is saved while the file is still ours, so that whoever comes next finds
+                # both or neither.
+                if (
+                    (more_follows or not whole)
+                    and hasher is not None
+                    and hasher.count == writer.size
+                ):
                     await perform(self._driver, self._save(upload, hasher), writes=True)
                 await writer.commit()
         return _Progress(writer.size, hasher)
@@ -203,11 +254,13 @@ class UploadSessions:
         return hasher
 
     def _seal(self, upload: Upload, size: int, digest: Digest, proven: Digest) -> Plan[int]:
-        """The commit: blob, then link, then the upload's end. `proven` is the digest of the upload's `size` bytes."""
+        """The commit: blob, then link, then the upload's end. `proven` is the digest of the
+        upload's `size` bytes."""
         if proven != digest:
             yield Delete(paths.upload_folder(upload.name, upload.id))
             raise DigestInvalid(
-                f"the content has the digest {proven}, not {digest}", {"digest": digest, "received": proven}
+                f"the content has the digest {proven}, not {digest}",
+                {"digest": digest, "received": proven},
             )
         stored = yield from blobs.present(digest)
         blob: Entry
@@ -230,17 +283,21 @@ class UploadSessions:
             raise await self._refusal(upload, error) from error
 
     async def _refusal(self, upload: Upload, error: Exception) -> RangeInvalid | BlobUploadUnknown:
-        """What the client is told when the upload is gone, stands elsewhere, or is being written to."""
+        """What the client is told when the upload is gone, stands elsewhere, or is being written
+        to."""
         if isinstance(error, InvalidOffset):
             return out_of_order(error.size)
         if isinstance(error, Busy):
             standing = await self.status(upload.name, upload.id)
-            return RangeInvalid("another request is writing to this upload", {"size": standing.size})
+            return RangeInvalid(
+                "another request is writing to this upload", {"size": standing.size}
+            )
         return _unknown(upload.id)
 
 
 async def _transfer(body: RequestBody, writer: Writer, hasher: Hasher | None) -> None:
-    """Moves the body into the writer and through the hash: in the body's own worker thread where the writer can."""
+    """Moves the body into the writer and through the hash: in the body's own worker thread where
+    the writer can."""
     if isinstance(writer, BlockingWriter):
         write = writer.write_now
 
@@ -273,4 +330,6 @@ def out_of_order(size: int) -> RangeInvalid:
 
 
 def _unknown(upload: str) -> BlobUploadUnknown:
-    return BlobUploadUnknown("no such upload: it was committed, cancelled or purged; start again", {"uuid": upload[:64]})
+    return BlobUploadUnknown(
+        "no such upload: it was committed, cancelled or purged; start again", {"uuid": upload[:64]}
+    )

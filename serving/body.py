@@ -1,7 +1,8 @@
-"""The body of a request as the application sees it: never whole in memory unless asked for with a limit.
+"""The body of a request as the application sees it: never whole in memory unless asked for with a
+limit.
 
-The protocol class puts a RequestBody into `scope["extensions"]["serving.request.body"]`; `body_of` makes one over plain
-`receive` for any other ASGI server.
+The protocol class puts a RequestBody into `scope["extensions"]["serving.request.body"]`; `body_of`
+makes one over plain `receive` for any other ASGI server.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 Sink = Callable[[memoryview], None]
-"""Takes the next bytes of a body, in a worker thread; may block; the memory is the caller's again afterwards."""
+"""Takes the next bytes of a body, in a worker thread; may block; the memory is the caller's again
+afterwards."""
 
 EXTENSION: Final = "serving.request.body"
 
@@ -32,8 +34,8 @@ class BodyTooLarge(Exception):
 
 
 class RequestBody(Protocol):
-    """Every method raises ClientDisconnected, BodyTimeout, BodyInvalid. Reading starts with the first call (and only
-    then is `100 Continue` sent)."""
+    """Every method raises ClientDisconnected, BodyTimeout, BodyInvalid. Reading starts with the
+    first call (and only then is `100 Continue` sent)."""
 
     length: int | None
     """Content-Length, or None for a chunked body; 0 where there is no body"""
@@ -42,7 +44,8 @@ class RequestBody(Protocol):
     """bytes that were handed to the application"""
 
     async def gather(self, limit: int) -> bytes | None:
-        """The whole body if it has at most `limit` bytes, else None; what came so far is kept for the calls below."""
+        """The whole body if it has at most `limit` bytes, else None; what came so far is kept for
+        the calls below."""
         ...
 
     async def read(self, limit: int) -> bytes:
@@ -54,7 +57,8 @@ class RequestBody(Protocol):
         ...
 
     async def pump(self, sink: Sink) -> int:
-        """Gives all that is left to `sink`, in a worker thread, in pieces of up to 1 MiB; returns their bytes.
+        """Gives all that is left to `sink`, in a worker thread, in pieces of up to 1 MiB; returns
+        their bytes.
 
         What `sink` raises ends the pump and is raised here.
         """

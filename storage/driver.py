@@ -1,10 +1,13 @@
-"""The seam between the registry and where its bytes are: few verbs, and one contract suite for all drivers.
+"""The seam between the registry and where its bytes are: few verbs, and one contract suite for all
+drivers.
 
-A path begins with `/` and is made of segments of `[A-Za-z0-9._-]`; folders come and go with the files in them.
-What only some drivers can do is a Protocol of its own (`LocalPlans`, `BlockingWriter`), with the plain way as fallback.
+A path begins with `/` and is made of segments of `[A-Za-z0-9._-]`; folders come and go with the
+files in them. What only some drivers can do is a Protocol of its own (`LocalPlans`,
+`BlockingWriter`), with the plain way as fallback.
 
 StorageError
-  PathNotFound, InvalidPath, InvalidOffset, Busy, ReadOnly, OutOfSpace, FileTooLarge, Throttled, Unavailable
+  PathNotFound, InvalidPath, InvalidOffset, Busy, ReadOnly, OutOfSpace, FileTooLarge, Throttled,
+  Unavailable
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ GET_LIMIT: Final = 4 * 1024 * 1024
 
 
 class StorageError(Exception):
-    """Something the storage could not do. `code` is the label of the metric `storage_errors_total`."""
+    """Something the storage could not do. `code` is the label of the metric
+    `storage_errors_total`."""
 
     code: ClassVar[str] = "UNKNOWN"
 
@@ -109,7 +113,10 @@ class Writer(Protocol):
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None: ...
 
 
@@ -136,33 +143,39 @@ class StorageDriver(Protocol):
         ...
 
     def read(self, path: str, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
-        """The file's bytes from `offset`, `length` of them or all. Raises PathNotFound, InvalidOffset."""
+        """The file's bytes from `offset`, `length` of them or all. Raises PathNotFound,
+        InvalidOffset."""
         ...
 
     async def put(self, path: str, content: bytes) -> None:
-        """Writes the whole file: a reader sees the old or the new one, and the new one is durable on return."""
+        """Writes the whole file: a reader sees the old or the new one, and the new one is durable
+        on return."""
         ...
 
     async def writer(self, path: str, *, append: bool) -> Writer:
-        """A writer at the end of the file (made where it is not there), or with `append=False` of a new one.
+        """A writer at the end of the file (made where it is not there), or with `append=False` of a
+        new one.
 
         Raises Busy, and PathNotFound where the folder of an `append` was removed meanwhile.
         """
         ...
 
     async def list(self, path: str, after: str = "", limit: int | None = None) -> list[str]:
-        """Names of the files and folders right below `path`, in byte order, those after `after`, at most `limit`.
+        """Names of the files and folders right below `path`, in byte order, those after `after`, at
+        most `limit`.
 
         An absent folder is empty.
         """
         ...
 
     def walk(self, path: str) -> AsyncIterator[FileInfo]:
-        """All files below `path`, in no certain order. What is removed meanwhile may be left out."""
+        """All files below `path`, in no certain order. What is removed meanwhile may be left
+        out."""
         ...
 
     async def move(self, source: str, target: str) -> None:
-        """Renames a file, over an existing one too: `target` is durable on return. Raises PathNotFound."""
+        """Renames a file, over an existing one too: `target` is durable on return. Raises
+        PathNotFound."""
         ...
 
     async def delete(self, path: str) -> None:

@@ -1,5 +1,6 @@
-"""The layout on storage: the one place that builds its paths. It is that of the CNCF distribution registry, so that an
-existing backend is served as it is, and that registry serves what was written here.
+"""The layout on storage: the one place that builds its paths. It is that of the CNCF distribution
+registry, so that an existing backend is served as it is, and that registry serves what was written
+here.
 
 <root>/docker/registry/v2/
   blobs/<alg>/<hex[0:2]>/<hex>/data
@@ -9,9 +10,10 @@ existing backend is served as it is, and that registry serves what was written h
     _manifests/tags/<tag>/current/link
     _manifests/tags/<tag>/index/<alg>/<hex>/link
     _uploads/<uuid>/{startedat,data,hashstates/<alg>/<offset>}
-    _referrers/<alg>/<subject hex>/<alg>/<referrer hex>/link      (ours: distribution skips names with "_")
+    _referrers/<alg>/<subject hex>/<alg>/<referrer hex>/link   (ours)
 
-Manifests are ordinary blobs. A link that is empty or malformed counts as absent.
+distribution skips names with "_", so our own folder does not disturb it. Manifests are ordinary
+blobs. A link that is empty or malformed counts as absent.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """A plan: a generator that asks for storage steps and is sent their results.
 
-What the registry does to storage for one request is written once, as plain code without I/O. A driver of local files
-runs a whole plan in one worker thread (one hand-over per request instead of one per file, and the folder syncs of a
-step shared); any other driver gets the steps one after the other, and those of a list at once.
+What the registry does to storage for one request is written once, as plain code without I/O. A
+driver of local files runs a whole plan in one worker thread (one hand-over per request instead of
+one per file, and the folder syncs of a step shared); any other driver gets the steps one after the
+other, and those of a list at once.
 
     def member(link: str) -> Plan[bool]:
         content = yield Get(link)
@@ -41,9 +42,11 @@ class Stat:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """-> the sorted names right below a folder, as a list that must not be changed; empty where it is absent.
+    """-> the sorted names right below a folder, as a list that must not be changed; empty where it
+    is absent.
 
-    With `keep`, a driver may remember them for as long as one stat proves that the folder has not changed.
+    With `keep`, a driver may remember them for as long as one stat proves that the folder has not
+    changed.
     """
 
     path: str
@@ -60,8 +63,8 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """Appends `content` to the file at `path`, which must have `offset` bytes; made when `offset` is 0 and its folder is
-    there. Durable. -> None. Raises PathNotFound, InvalidOffset, Busy."""
+    """Appends `content` to the file at `path`, which must have `offset` bytes; made when `offset`
+    is 0 and its folder is there. Durable. -> None. Raises PathNotFound, InvalidOffset, Busy."""
 
     path: str
     offset: int
@@ -70,7 +73,8 @@ class Append:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Writes a small new file for which a reader takes a torn one as absent: not durable, never a rename. -> None."""
+    """Writes a small new file for which a reader takes a torn one as absent: not durable, never a
+    rename. -> None."""
 
     path: str
     content: bytes
@@ -86,7 +90,8 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One file of a Publish: `source`, which must have `size` bytes and no open writer, gets the name `target`."""
+    """One file of a Publish: `source`, which must have `size` bytes and no open writer, gets the
+    name `target`."""
 
     source: str
     target: str
@@ -95,15 +100,16 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """A file of a Publish that another request has put there: only made sure to be durable. Nothing if it is gone."""
+    """A file of a Publish that another request has put there: only made sure to be durable. Nothing
+    if it is gone."""
 
     path: str
 
 
 @dataclass(frozen=True, slots=True)
 class PutFolder:
-    """One folder of a Publish: where `path` is not there, it appears with all `files` (by path below it) at once;
-    where it is, the files are put one after the other, in their order."""
+    """One folder of a Publish: where `path` is not there, it appears with all `files` (by path
+    below it) at once; where it is, the files are put one after the other, in their order."""
 
     path: str
     files: tuple[tuple[str, bytes], ...]
@@ -124,8 +130,8 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Removes a file or folder -> True, or False where it was not there. With `at_once`, a folder is gone for every
-    reader in one step where the driver can."""
+    """Removes a file or folder -> True, or False where it was not there. With `at_once`, a folder
+    is gone for every reader in one step where the driver can."""
 
     path: str
     at_once: bool = False
@@ -145,7 +151,8 @@ class LocalFile(Protocol):
 
 @dataclass(slots=True)
 class Opened:
-    """`content` where it was read at once, else `file` where the driver has local files, else neither: use `read`."""
+    """`content` where it was read at once, else `file` where the driver has local files, else
+    neither: use `read`."""
 
     info: FileInfo
     content: bytes | None = None

@@ -24,7 +24,8 @@ def _headers(digest: Digest) -> list[Header]:
 
 
 def names_digest(header: str | None, digest: Digest) -> bool:
-    """True if an If-None-Match header has the digest among its entity tags (quoted, weak or bare), or is `*`."""
+    """True if an If-None-Match header has the digest among its entity tags (quoted, weak or bare),
+    or is `*`."""
     if header is None:
         return False
     tags = (tag.strip().removeprefix("W/").strip('"') for tag in header.split(","))
@@ -76,11 +77,16 @@ async def get_blob(exchange: Exchange) -> Response:
 
 
 def _redirect(digest: Digest, address: str) -> Response:
-    return Response(307, [(b"location", address.encode()), (b"docker-content-digest", digest.encode())])
+    return Response(
+        307, [(b"location", address.encode()), (b"docker-content-digest", digest.encode())]
+    )
 
 
 def _unsatisfiable(size: int, method: str) -> Response:
-    response = render(RangeInvalid(f"the blob has {size} bytes, none of them in the range", {"size": size}), method)
+    response = render(
+        RangeInvalid(f"the blob has {size} bytes, none of them in the range", {"size": size}),
+        method,
+    )
     response.headers.append((b"content-range", b"bytes */%d" % size))
     return response
 

@@ -1,7 +1,9 @@
-"""The ASGI application behind `/v2`: parse, wait for a place, hand to the one handler, send, and tell the observer.
+"""The ASGI application behind `/v2`: parse, wait for a place, hand to the one handler, send, and
+tell the observer.
 
-It is dispatched from the raw scope: routing by path patterns would cost more than most requests here do.
-Rights are asked between parsing and handling, from the parsed request alone, before anything is looked up.
+It is dispatched from the raw scope: routing by path patterns would cost more than most requests
+here do. Rights are asked between parsing and handling, from the parsed request alone, before
+anything is looked up.
 """
 
 from __future__ import annotations
@@ -15,16 +17,25 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Final
 
+from serving.request_body import body_of
+
 from oci.errors import RegistryError, TooManyRequests
 from registry.record import Observer, RequestRecord
 from registry.v2 import blobs, lists, manifests, uploads
 from registry.v2.errors import INTERNAL, as_registry_error, render
 from registry.v2.exchange import Api, Exchange
-from registry.v2.responses import BASE_HEADERS, JSON, ZERO_COPY, Header, Response, Send, send_response
+from registry.v2.responses import (
+    BASE_HEADERS,
+    JSON,
+    ZERO_COPY,
+    Header,
+    Response,
+    Send,
+    send_response,
+)
 from registry.v2.routes import Kind, Request, parse
 from serving.body import BodyTimeout, ClientDisconnected, RequestBody
 from serving.limits import LimitExceeded
-from serving.request_body import body_of
 
 Handler = Callable[[Exchange], Awaitable[Response]]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -69,7 +80,8 @@ HANDLERS: Final[Mapping[tuple[Kind, str], Handler]] = {
 
 @dataclass(frozen=True, slots=True)
 class DispatchOptions:
-    """`host` counts into the length of names; `headers` go with every answer; `warnings` with every one of /v2."""
+    """`host` counts into the length of names; `headers` go with every answer; `warnings` with every
+    one of /v2."""
 
     host: str = ""
     namespaced: bool = False
@@ -87,7 +99,7 @@ class V2Application:
         *,
         reads: Callable[[], AbstractAsyncContextManager[object]] | None = None,
         writes: Callable[[], AbstractAsyncContextManager[object]] | None = None,
-        options: DispatchOptions = DispatchOptions(),  # noqa: B008  # frozen, without state
+        options: DispatchOptions = DispatchOptions(),  # frozen, without state
     ) -> None:
         self._api = api
         self._observer = observer
@@ -112,7 +124,12 @@ class V2Application:
             self._observer.end(record)
 
     async def _answer(
-        self, scope: dict[str, Any], body: RequestBody, send: Send, record: RequestRecord, started: float
+        self,
+        scope: dict[str, Any],
+        body: RequestBody,
+        send: Send,
+        record: RequestRecord,
+        started: float,
     ) -> None:
         method = scope["method"]
         try:
@@ -185,7 +202,9 @@ class V2Application:
         record.first_byte = perf_counter() - started
         record.status = response.status
         zero_copy = ZERO_COPY in scope.get("extensions", {})
-        record.sent = await send_response(response, send, zero_copy=zero_copy, head=method == "HEAD")
+        record.sent = await send_response(
+            response, send, zero_copy=zero_copy, head=method == "HEAD"
+        )
 
 
 def _known(error: Exception) -> RegistryError | None:

@@ -1,4 +1,5 @@
-"""One table from the specification's error codes to HTTP status, and the one writer of error bodies."""
+"""One table from the specification's error codes to HTTP status, and the one writer of error
+bodies."""
 
 from __future__ import annotations
 
@@ -54,7 +55,8 @@ def status_of(error: RegistryError, method: str) -> int:
 
 
 def as_registry_error(error: Exception) -> RegistryError | None:
-    """What the client is told of an error that is not the registry's own, or None for one that is a fault of ours."""
+    """What the client is told of an error that is not the registry's own, or None for one that is a
+    fault of ours."""
     match error:
         case RegistryError():
             return error

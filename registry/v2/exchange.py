@@ -1,4 +1,5 @@
-"""One request on its way through the handlers: what was parsed, the headers, the body, and how to build Locations."""
+"""One request on its way through the handlers: what was parsed, the headers, the body, and how to
+build Locations."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ LIST_WHOLE: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """What all handlers share. `host` is `http.host`, `relative` is `http.relativeurls`; the limits are entries a page."""
+    """What all handlers share. `host` is `http.host`, `relative` is `http.relativeurls`; the limits
+    are entries a page."""
 
     registry: Registry
     state: UploadState
@@ -49,7 +51,8 @@ class Exchange:
         return None if value is None else value.decode("latin-1")
 
     def header_values(self, name: bytes) -> list[str]:
-        """All values of a header that is a comma-separated list, over all its lines, without their parameters."""
+        """All values of a header that is a comma-separated list, over all its lines, without their
+        parameters."""
         return [
             value.partition(";")[0].strip().lower()
             for key, line in self.scope["headers"]
@@ -66,23 +69,29 @@ class Exchange:
         return f"{self._outer_address()}{path}".encode("latin-1", "replace")
 
     def _outer_address(self) -> str:
-        """Scheme and host as the client sees them: from a proxy's headers, else from the request itself."""
+        """Scheme and host as the client sees them: from a proxy's headers, else from the request
+        itself."""
         forwarded = dict(
             part.strip().lower().partition("=")[::2]
             for part in (self.header(b"forwarded") or "").split(",")[0].split(";")
             if "=" in part
         )
         scheme = forwarded.get("proto") or self.header(b"x-forwarded-proto") or self.scope["scheme"]
-        host = forwarded.get("host") or self.header(b"x-forwarded-host") or self.header(b"host") or ""
+        host = (
+            forwarded.get("host") or self.header(b"x-forwarded-host") or self.header(b"host") or ""
+        )
         return f"{scheme.split(',')[0].strip()}://{host.split(',')[0].strip().strip(chr(34))}"
 
     def page_size(self, most: int, default: int) -> int:
-        """The number of entries that `n` asks for, at most `most`. Raises PaginationNumberInvalid."""
+        """The number of entries that `n` asks for, at most `most`. Raises
+        PaginationNumberInvalid."""
         text = self.request.one("n")
         if text is None:
             return default
         if not text.isascii() or not text.isdigit() or len(text) > 18:
-            raise PaginationNumberInvalid("n must be a number of entries, 0 or more", {"n": text[:32]})
+            raise PaginationNumberInvalid(
+                "n must be a number of entries, 0 or more", {"n": text[:32]}
+            )
         return min(int(text), most)
 
     def next_link(self, path: str, size: int, names: Sequence[str]) -> tuple[bytes, bytes]:

@@ -27,7 +27,9 @@ async def list_tags(exchange: Exchange) -> Response:
     page = await api.registry.tags(request.name, request.one("last") or "", size)
     response = Response(200, [JSON], orjson.dumps({"name": request.name, "tags": page.names}))
     if page.more and page.names:
-        response.headers.append(exchange.next_link(f"/v2/{request.name}/tags/list", size, page.names))
+        response.headers.append(
+            exchange.next_link(f"/v2/{request.name}/tags/list", size, page.names)
+        )
     return response
 
 
@@ -55,7 +57,8 @@ def _entry(referrer: Referrer) -> bytes:
 
 
 async def list_referrers(exchange: Exchange) -> Response:
-    """An index of all referrers; one above the limit goes on in a next page, after the last digest of this one."""
+    """An index of all referrers; one above the limit goes on in a next page, after the last digest
+    of this one."""
     request = exchange.request
     assert request.digest is not None
     wanted, after = request.one("artifactType"), request.one("last") or ""
@@ -76,7 +79,12 @@ async def list_referrers(exchange: Exchange) -> Response:
             query = f"last={quote(previous, safe='')}"
             if wanted:
                 query += f"&artifactType={quote(wanted, safe='')}"
-            headers.append((b"link", f'</v2/{request.name}/referrers/{request.digest}?{query}>; rel="next"'.encode()))
+            headers.append(
+                (
+                    b"link",
+                    f'</v2/{request.name}/referrers/{request.digest}?{query}>; rel="next"'.encode(),
+                )
+            )
             break
         entries.append(entry)
         previous = referrer.digest

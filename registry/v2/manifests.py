@@ -29,8 +29,8 @@ _ANYTHING: Final = frozenset({"*/*", "application/*"})
 
 
 async def get_manifest(exchange: Exchange) -> Response:
-    """GET and HEAD. Stored bytes are served as they are, whatever the client accepts; only a client that asks by tag and
-    knows no index gets the image for linux/amd64 out of one."""
+    """GET and HEAD. Stored bytes are served as they are, whatever the client accepts; only a client
+    that asks by tag and knows no index gets the image for linux/amd64 out of one."""
     request = exchange.request
     assert request.reference is not None
     found = await exchange.api.registry.get_manifest(request.name, request.reference)
@@ -52,7 +52,9 @@ async def _for_old_client(exchange: Exchange, index: StoredManifest) -> StoredMa
     if child is None:
         return index
     try:
-        return await exchange.api.registry.get_manifest(exchange.request.name, Reference(None, child.digest))
+        return await exchange.api.registry.get_manifest(
+            exchange.request.name, Reference(None, child.digest)
+        )
     except (ManifestUnknown, NameUnknown):
         return index
 
@@ -63,7 +65,9 @@ async def put_manifest(exchange: Exchange) -> Response:
     assert reference is not None
     tags = _tags(exchange, reference)
     if body.length is not None and body.length > MANIFEST_LIMIT:
-        raise ManifestTooLarge(f"a manifest has at most {MANIFEST_LIMIT} bytes", {"size": body.length})
+        raise ManifestTooLarge(
+            f"a manifest has at most {MANIFEST_LIMIT} bytes", {"size": body.length}
+        )
     try:
         content = await body.read(MANIFEST_LIMIT)
     except BodyTooLarge as error:
@@ -75,7 +79,8 @@ async def put_manifest(exchange: Exchange) -> Response:
         digest = Digest.of(content, reference.digest.algorithm)
         if digest != reference.digest:
             raise DigestInvalid(
-                f"the manifest has the digest {digest}, the path says {reference.digest}", {"received": digest}
+                f"the manifest has the digest {digest}, the path says {reference.digest}",
+                {"received": digest},
             )
     push = ManifestPush(digest, content, manifest, tags, _condition(exchange))
     exchange.warnings += await exchange.api.registry.put_manifest(request.name, push)
@@ -91,7 +96,8 @@ async def put_manifest(exchange: Exchange) -> Response:
 
 
 def _tags(exchange: Exchange, reference: Reference) -> tuple[str, ...]:
-    """The tags that the push sets: the one in the path, or with a digest there those of `?tag=`, each once."""
+    """The tags that the push sets: the one in the path, or with a digest there those of `?tag=`,
+    each once."""
     if reference.tag is not None:
         return (reference.tag,)
     tags = tuple(dict.fromkeys(exchange.request.query.get("tag", ())))

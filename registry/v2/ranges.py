@@ -1,4 +1,5 @@
-"""Range headers of blob reads (RFC 9110, 14) and Content-Range of upload chunks (OCI distribution-spec, "Chunked")."""
+"""Range headers of blob reads (RFC 9110, 14) and Content-Range of upload chunks (OCI
+distribution-spec, "Chunked")."""
 
 from __future__ import annotations
 
@@ -25,8 +26,8 @@ class Unsatisfiable(Exception):
 
 
 def parse_range(header: str | None, size: int) -> ByteRange | None:
-    """The one range of a Range header over `size` bytes; None where the whole is to be sent: no header, another
-    unit, or several ranges.
+    """The one range of a Range header over `size` bytes; None where the whole is to be sent: no
+    header, another unit, or several ranges.
 
     Raises Unsatisfiable, also for a backward range such as `500-0`.
     """
@@ -48,9 +49,11 @@ def parse_range(header: str | None, size: int) -> ByteRange | None:
 
 
 def parse_content_range(header: str | None, length: int | None) -> int | None:
-    """Where the chunk of a request begins, by its Content-Range; None without one. `length`: Content-Length or None.
+    """Where the chunk of a request begins, by its Content-Range; None without one. `length`:
+    Content-Length or None.
 
-    Raises UploadContentInvalid (not a range), RangeInvalid (backward), SizeInvalid (Content-Length is another).
+    Raises UploadContentInvalid (not a range), RangeInvalid (backward), SizeInvalid (Content-Length
+    is another).
     """
     if header is None:
         return None

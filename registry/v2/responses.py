@@ -23,7 +23,8 @@ BASE_HEADERS: Final[tuple[Header, ...]] = (
 
 @dataclass(slots=True)
 class Response:
-    """`length` is Content-Length where it is not that of `body`: for HEAD, and for a blob from its file."""
+    """`length` is Content-Length where it is not that of `body`: for HEAD, and for a blob from its
+    file."""
 
     status: int
     headers: list[Header] = field(default_factory=list)
@@ -48,12 +49,16 @@ async def send_response(response: Response, send: Send, *, zero_copy: bool, head
             return len(body)
         part = response.part or ByteRange(0, blob.size)
         if blob.file is not None and zero_copy:
-            await send({"type": ZERO_COPY, "file": blob.file, "offset": part.start, "count": part.length})
+            await send(
+                {"type": ZERO_COPY, "file": blob.file, "offset": part.start, "count": part.length}
+            )
             return part.length
         sent = 0
         async for piece in blob.read(part.start, part.length):
             sent += len(piece)
-            await send({"type": "http.response.body", "body": piece, "more_body": sent < part.length})
+            await send(
+                {"type": "http.response.body", "body": piece, "more_body": sent < part.length}
+            )
         if part.length == 0:
             await send({"type": "http.response.body", "body": b""})
         return sent

@@ -1,7 +1,8 @@
-"""Reads method, path and query of a request once into one typed value. Pure: no I/O, and handlers never see the path.
+"""Reads method, path and query of a request once into one typed value. Pure: no I/O, and handlers
+never see the path.
 
-Paths are anchored at their end, since a repository name may itself contain `blobs`, `manifests` or `tags`
-(OCI distribution-spec, "Endpoints"; the end-N numbers are those of its table).
+Paths are anchored at their end, since a repository name may itself contain `blobs`, `manifests` or
+`tags` (OCI distribution-spec, "Endpoints"; the end-N numbers are those of its table).
 """
 
 from __future__ import annotations
@@ -13,7 +14,14 @@ from typing import Final
 from urllib.parse import parse_qs, unquote
 
 from oci.digest import Digest
-from oci.errors import ManifestUnknown, NameComponentsInvalid, NameUnknown, RegistryError, TagInvalid, Unsupported
+from oci.errors import (
+    ManifestUnknown,
+    NameComponentsInvalid,
+    NameUnknown,
+    RegistryError,
+    TagInvalid,
+    Unsupported,
+)
 from oci.reference import Reference, check_name
 
 QUERY_LIMIT: Final = 1000
@@ -78,7 +86,8 @@ class UriTooLong(RegistryError):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A parsed request. `reference` is set for manifests, `digest` for blobs and referrers, `upload` for uploads."""
+    """A parsed request. `reference` is set for manifests, `digest` for blobs and referrers,
+    `upload` for uploads."""
 
     kind: Kind
     method: str
@@ -95,7 +104,12 @@ class Request:
     @property
     def operation(self) -> str:
         """The operation's name in metrics and audit records; empty where there is none."""
-        if self.kind is Kind.MANIFEST and self.method == "DELETE" and self.reference and self.reference.tag:
+        if (
+            self.kind is Kind.MANIFEST
+            and self.method == "DELETE"
+            and self.reference
+            and self.reference.tag
+        ):
             return "TagService.Untag"
         return _OPERATIONS.get((self.kind, self.method), "")
 
@@ -115,11 +129,13 @@ def parse_query(query: bytes) -> dict[str, list[str]]:
         raise UriTooLong(f"the query has more than {QUERY_LIMIT} parameters") from error
 
 
-def parse(method: str, raw_path: bytes, query: bytes, *, host: str = "", namespaced: bool = False) -> Request:
+def parse(
+    method: str, raw_path: bytes, query: bytes, *, host: str = "", namespaced: bool = False
+) -> Request:
     """The request behind `method`, the path as it was sent, and the query.
 
-    Raises NameUnknown (no such path), MethodNotAllowed, NameInvalid, DigestInvalid, TagInvalid, ManifestUnknown (reading
-    a tag that can not be one), UriTooLong.
+    Raises NameUnknown (no such path), MethodNotAllowed, NameInvalid, DigestInvalid, TagInvalid,
+    ManifestUnknown (reading a tag that can not be one), UriTooLong.
     """
     path = raw_path.decode("latin-1")
     if "%" in path:
@@ -141,7 +157,9 @@ def parse(method: str, raw_path: bytes, query: bytes, *, host: str = "", namespa
     last = segments[-1]
     parameters = parse_query(query)
     if kind is Kind.MANIFEST:
-        return Request(kind, method, name, reference=_reference(method, name, last), query=parameters)
+        return Request(
+            kind, method, name, reference=_reference(method, name, last), query=parameters
+        )
     if kind in (Kind.BLOB, Kind.REFERRERS):
         return Request(kind, method, name, digest=Digest.parse(last), query=parameters)
     return Request(kind, method, name, upload=last if kind is Kind.UPLOAD else "", query=parameters)
@@ -173,7 +191,9 @@ def _reference(method: str, name: str, text: str) -> Reference:
     except TagInvalid as error:
         if method == "PUT":
             raise
-        raise ManifestUnknown(f"repository {name} has no tag {text[:200]}", {"tag": text[:200]}) from error
+        raise ManifestUnknown(
+            f"repository {name} has no tag {text[:200]}", {"tag": text[:200]}
+        ) from error
 
 
 def _allowed(request: Request) -> Request:
@@ -187,5 +207,6 @@ def _no_such_path() -> NameUnknown:
 
 
 def is_absent_name(error: RegistryError, method: str) -> bool:
-    """True for a name that no repository can have, in a request that only reads: to pull it is 404, not 400."""
+    """True for a name that no repository can have, in a request that only reads: to pull it is 404,
+    not 400."""
     return isinstance(error, NameComponentsInvalid) and method in _READS

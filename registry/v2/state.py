@@ -1,8 +1,9 @@
 """The signed state of an upload, carried by the client from one request's Location to the next.
 
-`_state` = base64url(HMAC-SHA256(secret, J) || J), J = JSON with Name, UUID, Offset, StartedAt: the form of the CNCF
-registry, so that with the same secret either can go on with the other's uploads. `Algorithm` is added where the
-client asked for another hash than sha256. Any process that has the secret can take the next request.
+`_state` = base64url(HMAC-SHA256(secret, J) || J), J = JSON with Name, UUID, Offset, StartedAt: the
+form of the CNCF registry, so that with the same secret either can go on with the other's uploads.
+`Algorithm` is added where the client asked for another hash than sha256. Any process that has the
+secret can take the next request.
 """
 
 from __future__ import annotations
@@ -44,11 +45,13 @@ class UploadState:
         return base64.urlsafe_b64encode(signature + payload).decode()
 
     def verify(self, token: str | None, name: str, upload: str) -> Upload:
-        """The upload as it stood when the token was made. Raises BlobUploadInvalid unless it was made for this
-        repository and upload, with our secret."""
+        """The upload as it stood when the token was made. Raises BlobUploadInvalid unless it was
+        made for this repository and upload, with our secret."""
         state = self._open(token)
         if state is None or state.get("Name") != name or state.get("UUID") != upload:
-            raise BlobUploadInvalid("the upload's _state is missing, or was not made for this upload: start again")
+            raise BlobUploadInvalid(
+                "the upload's _state is missing, or was not made for this upload: start again"
+            )
         offset, algorithm = state.get("Offset"), state.get("Algorithm", SHA256)
         if not isinstance(offset, int) or offset < 0 or algorithm not in ALGORITHMS:
             raise BlobUploadInvalid("the upload's _state is of another form: start again")

@@ -1,4 +1,5 @@
-"""Blob uploads: start, mount, chunks, commit, status, cancel (OCI distribution-spec, end-4 to end-6, end-11 to end-14)."""
+"""Blob uploads: start, mount, chunks, commit, status, cancel (OCI distribution-spec, end-4 to
+end-6, end-11 to end-14)."""
 
 from __future__ import annotations
 
@@ -14,7 +15,6 @@ from registry.v2.errors import render
 from registry.v2.exchange import Exchange
 from registry.v2.ranges import parse_content_range
 from registry.v2.responses import Header, Response
-
 
 
 def _where(exchange: Exchange, upload: Upload) -> list[Header]:
@@ -39,7 +39,11 @@ async def start(exchange: Exchange) -> Response:
     if mount is not None:
         digest = _mountable(mount)
         source, usable = _source(exchange)
-        if digest is not None and usable and await registry.mount_blob(request.name, digest, source):
+        if (
+            digest is not None
+            and usable
+            and await registry.mount_blob(request.name, digest, source)
+        ):
             return _created(exchange, request.name, digest)
     algorithm = request.one("digest-algorithm") or SHA256
     if algorithm not in ALGORITHMS:
@@ -75,7 +79,8 @@ def _source(exchange: Exchange) -> tuple[str | None, bool]:
 def _continued(exchange: Exchange) -> Upload:
     """The upload as the request's state and Content-Range say it stands.
 
-    A state from before the last chunk is good together with a Content-Range that begins where the upload stands now.
+    A state from before the last chunk is good together with a Content-Range that begins where the
+    upload stands now.
     """
     request = exchange.request
     upload = exchange.api.state.verify(request.one("_state"), request.name, request.upload)
@@ -88,14 +93,19 @@ async def _check_expected(exchange: Exchange, upload: Upload) -> None:
     if exchange.headers.get(b"expect"):
         standing = await exchange.api.registry.upload_status(upload.name, upload.id)
         if standing.size != upload.size:
-            raise RangeInvalid(f"the upload stands at byte {standing.size}", {"size": standing.size})
+            raise RangeInvalid(
+                f"the upload stands at byte {standing.size}", {"size": standing.size}
+            )
 
 
 async def _out_of_order(exchange: Exchange, error: RangeInvalid) -> Response:
     """416 with where the upload stands, from which the client can go on."""
     request = exchange.request
     standing = await exchange.api.registry.upload_status(request.name, request.upload)
-    upload = replace(exchange.api.state.verify(request.one("_state"), request.name, request.upload), size=standing.size)
+    upload = replace(
+        exchange.api.state.verify(request.one("_state"), request.name, request.upload),
+        size=standing.size,
+    )
     response = render(error, request.method)
     response.headers += _where(exchange, upload)
     return response
@@ -104,7 +114,9 @@ async def _out_of_order(exchange: Exchange, error: RangeInvalid) -> Response:
 async def patch(exchange: Exchange) -> Response:
     content_type = media_type_of(exchange.header(b"content-type"))
     if content_type not in (None, OCTET_STREAM):
-        raise UploadContentInvalid(f"the Content-Type of a chunk is {OCTET_STREAM}", content_type[:100])
+        raise UploadContentInvalid(
+            f"the Content-Type of a chunk is {OCTET_STREAM}", content_type[:100]
+        )
     try:
         upload = _continued(exchange)
         await _check_expected(exchange, upload)
@@ -117,7 +129,9 @@ async def patch(exchange: Exchange) -> Response:
 async def put(exchange: Exchange) -> Response:
     text = exchange.request.one("digest")
     if text is None:
-        raise DigestInvalid("the closing PUT of an upload must name its digest: &digest=sha256:<hex>")
+        raise DigestInvalid(
+            "the closing PUT of an upload must name its digest: &digest=sha256:<hex>"
+        )
     digest = Digest.parse(text)
     try:
         upload = _continued(exchange)

@@ -1,7 +1,8 @@
 """A reverse proxy that sends EVERY request to the next backend, also on one client connection.
 
-No balancer does this on purpose; it is the hardest case for a registry whose uploads span several requests. It
-understands just enough of HTTP/1.1 (RFC 9112) to know where a message ends, and passes all bytes on unchanged.
+No balancer does this on purpose; it is the hardest case for a registry whose uploads span several
+requests. It understands just enough of HTTP/1.1 (RFC 9112) to know where a message ends, and passes
+all bytes on unchanged.
 """
 
 from __future__ import annotations
@@ -124,14 +125,14 @@ class SwitchingProxy:
     async def _exchange(
         self, request: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> bool:
-        """One request to one backend and its answer back. True where the client's connection may go on."""
+        """One request to one backend and its answer back. True where the client may go on."""
         host, port = next(self._turn)
         upstream_reader, upstream = await asyncio.open_connection(host, port, limit=HEAD_LIMIT)
         upstream.write(request.raw)
         sending = asyncio.create_task(copy_body(request, reader, upstream))
         try:
             answer_goes_on = await self._answer(request.words[0], upstream_reader, writer)
-            # A refusal may come before the body was read. Its rest then stands between this request and the next.
+            # A refusal may come before the body was read: its rest would be taken for a request.
             return answer_goes_on and request.keeps_alive and sending.done()
         finally:
             sending.cancel()
@@ -142,7 +143,7 @@ class SwitchingProxy:
     async def _answer(
         self, method: str, upstream: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> bool:
-        """Copies interim answers and the final one. True where the end of its body was announced."""
+        """Copies interim answers and the final one. True where its end was announced."""
         while True:
             head = await read_head(upstream)
             if head is None:

@@ -1,6 +1,7 @@
 """Starts the registry as its own process, the way a person does, and ends it again.
 
-The only place that knows the command and the environment of the server under test; the conformance run uses it too.
+The only place that knows the command and the environment of the server under test; the conformance
+run uses it too.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def running_server(
     workers: int = 1,
     host: str = "localhost",
 ) -> Iterator[Server]:
-    """A registry without rights on a free loopback port, ready when this yields, asked to stop after.
+    """A registry without rights on a free loopback port: ready when this yields, ended after.
 
     Raises:
         ServerError: not ready in time, died, or did not end cleanly on SIGTERM.

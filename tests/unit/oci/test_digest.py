@@ -1,3 +1,4 @@
+import contextlib
 import hashlib
 
 import pytest
@@ -36,10 +37,8 @@ def test_what_is_no_digest_is_refused(text: str) -> None:
 
 @given(st.text(max_size=200))
 def test_parse_takes_a_text_whole_or_not_at_all(text: str) -> None:
-    try:
+    with contextlib.suppress(DigestInvalid):
         assert Digest.parse(text) == text
-    except DigestInvalid:
-        pass
 
 
 @given(st.binary(max_size=2000), st.sampled_from(ALGORITHMS))

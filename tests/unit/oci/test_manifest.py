@@ -1,3 +1,4 @@
+import contextlib
 import json
 from typing import Any
 
@@ -184,15 +185,11 @@ json_values = st.recursive(
     )
 )
 def test_any_document_is_read_or_refused_as_manifest(document: dict[str, Any]) -> None:
-    try:
+    with contextlib.suppress(ManifestInvalid):
         parse_manifest(json.dumps({"schemaVersion": 2, **document}).encode())
-    except ManifestInvalid:
-        pass
 
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_read_or_refused_as_manifest(body: bytes) -> None:
-    try:
+    with contextlib.suppress(ManifestInvalid):
         parse_manifest(body)
-    except ManifestInvalid:
-        pass

@@ -53,7 +53,7 @@ def test_any_range_header_is_a_part_or_nothing(header: str, size: int) -> None:
     except Unsatisfiable:
         return
     assert part is None or (
-        0 <= part.start and 0 < part.length and part.start + part.length <= size
+        part.start >= 0 and part.length > 0 and part.start + part.length <= size
     )
 
 

@@ -1,0 +1,216 @@
+"""Bulk transfers of plain TCP connections: a worker thread takes the socket itself for a slice of a request body.
+
+A slice is at most SLICE bytes, and ends early when the peer has nothing more to read: the connection then waits on the
+loop, so that slow peers hold neither a thread nor a buffer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import enum
+import os
+import select
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Final
+
+from serving.body import ClientDisconnected, Sink
+from serving.chunked import Framing
+from serving.lane import LaneSocket, OpenFile
+from serving.sendfile import send_file
+
+BUFFER: Final = 1 << 20
+"""bytes gathered before the sink is called"""
+
+SLICE: Final = 16 << 20
+"""bytes after which a worker thread lets the next connection have its turn"""
+
+PATIENCE: Final = 10
+"""milliseconds that a worker waits for a peer that has been quick so far"""
+
+ROOM: Final = 16 << 10
+"""a buffer with less room than this is full: smaller reads cost more than a smaller piece"""
+
+LEAST_THREADS: Final = 4
+
+
+def bulk_threads() -> int:
+    """How many worker threads bulk transfers share: one for each CPU that this process may use, at least LEAST_THREADS.
+
+    More would only hand the interpreter's lock round; fewer than four would stand still while sinks wait for the disk.
+    """
+    return max(LEAST_THREADS, available_cpus())
+
+
+def available_cpus() -> int:
+    """CPUs of this process: its affinity, and the quota of its control group (rounded up)."""
+    cpus = len(os.sched_getaffinity(0))
+    try:
+        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
+            quota, period = file.read().split()
+        return cpus if quota == "max" else max(1, min(cpus, -(-int(quota) // int(period))))
+    except (OSError, ValueError):
+        return cpus
+
+
+class Buffer:
+    """BUFFER bytes of memory for one slice."""
+
+    __slots__ = ("memory", "view")
+
+    def __init__(self) -> None:
+        self.memory = bytearray(BUFFER)
+        self.view = memoryview(self.memory)
+
+
+class BulkPool:
+    """The worker threads and buffers that all bulk transfers of a process share."""
+
+    def __init__(self, threads: int) -> None:
+        self.executor: Executor = ThreadPoolExecutor(threads, thread_name_prefix="bulk")
+        self._free: collections.deque[Buffer] = collections.deque(maxlen=threads)
+
+    def take(self) -> Buffer:
+        try:
+            return self._free.pop()
+        except IndexError:
+            return Buffer()
+
+    def give(self, buffer: Buffer) -> None:
+        self._free.append(buffer)
+
+    def close(self) -> None:
+        """Waits for running slices, then ends the threads."""
+        self.executor.shutdown()
+
+
+class _Outcome(enum.Enum):
+    DONE = enum.auto()
+    BLOCKED = enum.auto()
+    USED_UP = enum.auto()
+
+
+class _Intake:
+    """The state of one body between its slices."""
+
+    def __init__(self, wire: LaneSocket, pool: BulkPool, framing: Framing, received: list[bytes], sink: Sink) -> None:
+        self._wire = wire
+        self._pool = pool
+        self._framing = framing
+        self._received = received
+        self._sink = sink
+        self._patience = PATIENCE
+
+    def slice(self) -> _Outcome:
+        """One turn of a worker thread."""
+        if self._wire.stopped is not None:
+            raise self._wire.stopped
+        buffer = self._pool.take()
+        try:
+            outcome = self._fill(buffer)
+        finally:
+            self._pool.give(buffer)
+        self._patience = 0 if outcome is _Outcome.BLOCKED else PATIENCE
+        return outcome
+
+    def _fill(self, buffer: Buffer) -> _Outcome:
+        wire, framing, view = self._wire, self._framing, buffer.view
+        fill = self._first(buffer) if self._received else 0
+        quota = SLICE
+        while not framing.ended:
+            if BUFFER - fill < ROOM:
+                fill = self._give(view, fill)
+                if quota <= 0:
+                    return _Outcome.USED_UP
+            if wire.stopped is not None:
+                raise wire.stopped
+            size = self._receive(view, fill)
+            if size is None:
+                self._give(view, fill)
+                return _Outcome.BLOCKED
+            if not size:
+                self._give(view, fill)
+                raise ClientDisconnected("the client closed the connection before its body was complete")
+            quota -= size
+            wire.moved += size
+            fill = framing.squeeze(buffer.memory, view, fill, fill + size)
+        self._give(view, fill)
+        return _Outcome.DONE
+
+    def _receive(self, view: memoryview, fill: int) -> int | None:
+        """Bytes read to `view[fill:]`: 0 at the end of the stream, None where there is nothing to read for now."""
+        wanted = self._framing.wanted(BUFFER - fill)
+        receive = self._wire.socket.recv_into
+        try:
+            return receive(view[fill : fill + wanted])
+        except BlockingIOError:
+            if not self._patience:
+                return None
+        except OSError:
+            return 0
+        poll = select.poll()
+        poll.register(self._wire.socket.fileno(), select.POLLIN)
+        if not poll.poll(self._patience):
+            return None
+        try:
+            return receive(view[fill : fill + wanted])
+        except BlockingIOError:
+            return None
+        except OSError:
+            return 0
+
+    def _first(self, buffer: Buffer) -> int:
+        """Copies what the loop had received into the buffer, so that the sink gets big pieces; returns the fill."""
+        received, self._received = self._received, []
+        return refill(buffer, received, self._sink)
+
+    def _give(self, view: memoryview, fill: int) -> int:
+        if fill:
+            self._sink(view[:fill])
+        return 0
+
+
+def refill(buffer: Buffer, pieces: list[bytes], sink: Sink) -> int:
+    """Copies `pieces` into `buffer`, giving it to `sink` each time it is full; returns how many bytes are left in it."""
+    view, fill = buffer.view, 0
+    for piece in pieces:
+        position, size = 0, len(piece)
+        while position < size:
+            step = min(size - position, BUFFER - fill)
+            view[fill : fill + step] = piece[position : position + step] if step < size else piece
+            position += step
+            fill += step
+            if fill == BUFFER:
+                sink(view)
+                fill = 0
+    return fill
+
+
+class SocketLane(LaneSocket):
+    """The lane of a plain TCP connection."""
+
+    __slots__ = ("_pool",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, descriptor: int, pool: BulkPool) -> None:
+        super().__init__(loop, descriptor)
+        self._pool = pool
+
+    async def receive(self, framing: Framing, received: list[bytes], sink: Sink) -> None:
+        intake = _Intake(self, self._pool, framing, received, sink)
+        while True:
+            outcome = await self._slice(intake.slice)
+            if outcome is _Outcome.DONE:
+                return
+            if outcome is _Outcome.BLOCKED:
+                await self.readable()
+
+    async def _slice(self, job: Callable[[], _Outcome]) -> _Outcome:
+        try:
+            return await self.work(self._pool.executor, job)
+        except ClientDisconnected as error:
+            # A stopped socket looks like a closed one to the worker: the reason of the stop says more.
+            raise self.stopped or error from None
+
+    async def send_file(self, head: bytes, file: OpenFile, *, offset: int, count: int) -> None:
+        await send_file(self, self._pool.executor, head, file, offset=offset, count=count)

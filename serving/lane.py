@@ -1,0 +1,122 @@
+"""Lanes: how the bytes of a big body pass by the event loop.
+
+A lane is opened for one transfer and closed with it. While it is open nobody else reads (or writes) the connection. One
+owner at a time: when the peer is gone, a limit was reached or the process ends, `stop` only wakes whoever waits or works;
+the descriptor is closed by the owner, after it has left. A transport that cannot be read past (TLS) has its own lanes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Protocol, TypeVar
+
+from serving.body import ClientDisconnected, Sink
+from serving.chunked import Framing
+
+T = TypeVar("T")
+
+
+class OpenFile(Protocol):
+    """A file that its opener closes."""
+
+    def fileno(self) -> int: ...
+
+
+class Lane(Protocol):
+    moved: int
+    """bytes moved so far; the time limits look at its changes"""
+
+    waiting: bool
+    """it waits for the peer"""
+
+    async def receive(self, framing: Framing, received: list[bytes], sink: Sink) -> None:
+        """Gives `sink` the pieces already `received`, then all the rest of the body, in a worker thread.
+
+        Raises ClientDisconnected (after the sink got what came), BodyInvalid, and what the sink raises.
+        """
+        ...
+
+    async def send_file(self, head: bytes, file: OpenFile, *, offset: int, count: int) -> None:
+        """Sends `head`, then `count` bytes of `file`. Raises ClientDisconnected, and EOFError where the file is shorter."""
+        ...
+
+    def stop(self, reason: ClientDisconnected) -> None:
+        """Ends the transfer with `reason`; the connection is of no use afterwards. Closes nothing."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class LaneSocket:
+    """The socket of a plain TCP connection, taken from its transport: a descriptor of its own for the same socket."""
+
+    __slots__ = ("_loop", "_waiter", "moved", "socket", "stopped", "waiting")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
+        """`descriptor` is the transport's, which stays the transport's."""
+        self._loop = loop
+        # Family and type only spare the constructor its questions to the kernel.
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=os.dup(descriptor))
+        self._waiter: asyncio.Future[None] | None = None
+        self.moved = 0
+        self.waiting = False
+        self.stopped: ClientDisconnected | None = None
+
+    async def readable(self) -> None:
+        """Waits, without a thread, until there is something to read. Raises the reason of `stop`."""
+        await self._ready(self._loop.add_reader, self._loop.remove_reader)
+
+    async def writable(self) -> None:
+        """As `readable`, for writing."""
+        await self._ready(self._loop.add_writer, self._loop.remove_writer)
+
+    async def _ready(
+        self, add: Callable[[int, Callable[[], None]], object], remove: Callable[[int], object]
+    ) -> None:
+        if self.stopped is not None:
+            raise self.stopped
+        self._waiter = self._loop.create_future()
+        descriptor = self.socket.fileno()
+        add(descriptor, self._wake)
+        self.waiting = True
+        try:
+            await self._waiter
+        finally:
+            self.waiting = False
+            self._waiter = None
+            remove(descriptor)
+        if self.stopped is not None:
+            raise self.stopped
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def work(self, executor: Executor, job: Callable[[], T]) -> T:
+        """Runs `job` in a worker thread, which owns the socket meanwhile; returns when it has left, cancelled or not."""
+        future = self._loop.run_in_executor(executor, job)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            self.stop(ClientDisconnected("the request was cancelled"))
+            while not future.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([future])
+            if not future.cancelled():
+                future.exception()  # seen: the cancellation is what is raised
+            raise
+
+    def stop(self, reason: ClientDisconnected) -> None:
+        if self.stopped is None:
+            self.stopped = reason
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self._wake()
+
+    def close(self) -> None:
+        self.socket.close()

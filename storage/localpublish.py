@@ -1,0 +1,324 @@
+"""Publishing on local files: content is durable under a temporary name before a rename makes it visible, and the rename
+is durable before the next group appears.
+
+A sync waits for a commit of the file system's journal, and that is what a small push costs. So all files of all groups
+are written first, their write-back begun, and then they are synced together: the first sync commits for nearly all of
+them. After that each group costs the commit of its renames.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from storage.driver import InvalidOffset, PathNotFound, Unavailable
+from storage.folders import Folders
+from storage.localfiles import (
+    ATTEMPTS,
+    FILE_MODE,
+    NEW,
+    lock,
+    remove_tree,
+    sibling,
+    start_writeback,
+    storage_error,
+    sync_folder,
+    temporary_name,
+    write_all,
+)
+from storage.plan import Move, Put, PutFolder
+
+
+class _Entry(Protocol):
+    """One thing to publish. Both methods raise OSError of the file at hand, and errors of the storage."""
+
+    path: str
+
+    def prepare(self) -> None:
+        """Writes what can be written without being seen."""
+        ...
+
+    def appear(self, dirty: dict[str, None]) -> None:
+        """Renames, and adds to `dirty` the folders that must be synced for the rename to last."""
+        ...
+
+
+def publish(root: str, folders: Folders, groups: Sequence[Sequence[Put | Move | PutFolder]]) -> None:
+    """Makes `groups` visible, one durable before the next.
+
+    Raises PathNotFound, InvalidOffset, Busy, OutOfSpace, ReadOnly, InvalidPath, Unavailable; what a group before the
+    failing one made visible stays.
+    """
+    work = _Workshop(root, folders)
+    entries = [[_entry(work, step) for step in group] for group in groups]
+    _run(work, entries)
+
+
+def move_file(root: str, folders: Folders, source: str, target: str) -> None:
+    """Renames a file that no writer has open, durably. Raises PathNotFound, Busy, InvalidPath, Unavailable."""
+    work = _Workshop(root, folders)
+    _run(work, [[_MovedFile(work, source, target, None)]])
+
+
+def _entry(work: _Workshop, step: Put | Move | PutFolder) -> _Entry:
+    match step:
+        case Put(path, content):
+            return _NewFile(work, path, content)
+        case Move(source, target, size):
+            return _MovedFile(work, source, target, size)
+        case PutFolder(path, files):
+            return _NewFolder(work, path, files)
+
+
+def _run(work: _Workshop, groups: Sequence[Sequence[_Entry]]) -> None:
+    at = ""
+    try:
+        for entry in (entry for group in groups for entry in group):
+            at = entry.path
+            entry.prepare()
+        work.sync()
+        for group in groups:
+            dirty: dict[str, None] = {}
+            for entry in group:
+                at = entry.path
+                entry.appear(dirty)
+            work.folders.sync(dirty)
+    except OSError as error:
+        raise storage_error(error, at) from error
+    finally:
+        work.close()
+
+
+class _Workshop:
+    """What one publication has in hand: open descriptors, and names that must not outlive it."""
+
+    def __init__(self, root: str, folders: Folders) -> None:
+        self.root = root
+        self.folders = folders
+        self._open: list[int] = []
+        self._unsynced: list[int] = []
+        self._unsynced_folders: list[str] = []
+        self._leftovers: dict[str, None] = {}
+
+    def host(self, path: str) -> str:
+        return self.root + path
+
+    def hold(self, descriptor: int) -> None:
+        """Takes over a file that has to be synced, and is open to the end: with it goes its lock."""
+        self._open.append(descriptor)
+        self._unsynced.append(descriptor)
+
+    def write(self, host: str, content: bytes) -> None:
+        """Writes a new file."""
+        descriptor = os.open(host, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+        self.hold(descriptor)
+        write_all(descriptor, content)
+
+    def write_temporary(self, target: str, content: bytes) -> str:
+        """Writes the file that will become `target` -> its name. The folder has to be there."""
+        temporary = temporary_name(target)
+        self._leftovers[temporary] = None
+        self.write(temporary, content)
+        return temporary
+
+    def make_sibling(self, target: str) -> str:
+        """Makes the folder that will become `target` -> its name."""
+        folder = sibling(target, NEW)
+        self._leftovers[folder] = None
+        os.mkdir(folder)
+        self._unsynced_folders.append(folder)
+        return folder
+
+    def make_below(self, folder: str, base: str) -> None:
+        """Makes `folder`, which is below `base`, but not `base`: without it, FileNotFoundError."""
+        if folder == base:
+            return
+        try:
+            os.mkdir(folder)
+        except FileExistsError:
+            return
+        except FileNotFoundError:
+            self.make_below(os.path.dirname(folder), base)
+            os.mkdir(folder)
+        if base in self._leftovers:
+            self._unsynced_folders.append(folder)
+
+    def rename(self, source: str, target: str) -> None:
+        os.rename(source, target)
+        self._leftovers.pop(source, None)
+
+    def sync(self) -> None:
+        """Makes all durable that was written since the last time."""
+        if len(self._unsynced) > 1:
+            for descriptor in self._unsynced:
+                start_writeback(descriptor)
+        for descriptor in self._unsynced:
+            os.fsync(descriptor)
+        for folder in self._unsynced_folders:
+            sync_folder(folder)
+        self._unsynced.clear()
+        self._unsynced_folders.clear()
+
+    def close(self) -> None:
+        for descriptor in self._open:
+            os.close(descriptor)
+        for name in self._leftovers:
+            # What cannot be removed now is left to garbage collection, which knows these names by their form.
+            with suppress(OSError):
+                if os.path.isdir(name):
+                    remove_tree(name)
+                else:
+                    os.unlink(name)
+
+
+class _NewFile:
+    def __init__(self, work: _Workshop, path: str, content: bytes) -> None:
+        self.path = path
+        self._work = work
+        self._content = content
+        self._target = work.host(path)
+        self._temporary = ""
+
+    def prepare(self) -> None:
+        for _ in range(ATTEMPTS):
+            try:
+                self._temporary = self._work.write_temporary(self._target, self._content)
+            except FileNotFoundError:
+                self._work.folders.make(os.path.dirname(self._target))
+            else:
+                return
+        raise _restless(self.path)
+
+    def appear(self, dirty: dict[str, None]) -> None:
+        for _ in range(ATTEMPTS):
+            try:
+                self._work.rename(self._temporary, self._target)
+            except FileNotFoundError:
+                # The folder was removed, and the temporary file with it.
+                self.prepare()
+                self._work.sync()
+            else:
+                self._work.folders.entered(os.path.dirname(self._target), dirty)
+                return
+        raise _restless(self.path)
+
+
+class _MovedFile:
+    def __init__(self, work: _Workshop, source: str, target: str, size: int | None) -> None:
+        self.path = target
+        self._work = work
+        self._source_path = source
+        self._source = work.host(source)
+        self._target = work.host(target)
+        self._size = size
+
+    def prepare(self) -> None:
+        source = self._source_path
+        try:
+            # For writing: over NFS, a lock against others is only given on such a descriptor.
+            descriptor = os.open(self._source, os.O_WRONLY)
+        except (IsADirectoryError, FileNotFoundError, NotADirectoryError) as error:
+            raise PathNotFound(source) from error
+        self._work.hold(descriptor)
+        size = lock(descriptor, self._source, source)
+        if self._size not in (None, size):
+            raise InvalidOffset(source, size)
+        self._work.folders.make(os.path.dirname(self._target))
+
+    def appear(self, dirty: dict[str, None]) -> None:
+        folder = os.path.dirname(self._target)
+        for _ in range(ATTEMPTS):
+            try:
+                self._work.rename(self._source, self._target)
+            except FileNotFoundError as error:
+                if not os.path.exists(self._source):
+                    raise PathNotFound(self._source_path) from error
+                self._work.folders.make(folder)
+            else:
+                self._work.folders.entered(folder, dirty)
+                return
+        raise _restless(self.path)
+
+
+class _NewFolder:
+    """A folder that appears whole by one rename, or whose files come one after the other where it is there."""
+
+    def __init__(self, work: _Workshop, path: str, files: Sequence[tuple[str, bytes]]) -> None:
+        self.path = path
+        self._work = work
+        self._target = work.host(path)
+        self._files = files
+        self._whole = ""
+        """the folder that is to be renamed, if it is one"""
+        self._renames: list[tuple[str, str]] = []
+
+    def prepare(self) -> None:
+        for _ in range(ATTEMPTS):
+            try:
+                if os.path.exists(self._target):
+                    self._write_files()
+                else:
+                    self._write_folder()
+            except FileNotFoundError:
+                # The folder, or the one above it, was removed in this moment.
+                self._work.folders.make(os.path.dirname(self._target))
+            else:
+                return
+        raise _restless(self.path)
+
+    def appear(self, dirty: dict[str, None]) -> None:
+        for _ in range(ATTEMPTS):
+            try:
+                if self._whole and self._appear_whole():
+                    self._work.folders.entered(os.path.dirname(self._target), dirty)
+                else:
+                    self._appear_in_order(dirty)
+            except FileNotFoundError:
+                self.prepare()
+                self._work.sync()
+            else:
+                return
+        raise _restless(self.path)
+
+    def _write_folder(self) -> None:
+        self._whole = base = self._work.make_sibling(self._target)
+        self._renames = []
+        for name, content in self._files:
+            host = f"{base}/{name}"
+            self._work.make_below(os.path.dirname(host), base)
+            self._work.write(host, content)
+            self._renames.append((host, f"{self._target}/{name}"))
+
+    def _write_files(self) -> None:
+        self._whole = ""
+        self._renames = []
+        for name, content in self._files:
+            target = f"{self._target}/{name}"
+            self._work.make_below(os.path.dirname(target), self._target)
+            self._renames.append((self._work.write_temporary(target, content), target))
+
+    def _appear_whole(self) -> bool:
+        try:
+            self._work.rename(self._whole, self._target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            return False
+        return True
+
+    def _appear_in_order(self, dirty: dict[str, None]) -> None:
+        last: dict[str, None] = {}
+        for source, target in self._renames:
+            self._work.folders.sync(last)
+            last.clear()
+            self._work.make_below(os.path.dirname(target), self._target)
+            self._work.rename(source, target)
+            self._work.folders.entered(os.path.dirname(target), last)
+        dirty.update(last)
+
+
+def _restless(path: str) -> Unavailable:
+    return Unavailable(path, "its folder is removed again and again")
