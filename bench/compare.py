@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
-from bench.peers import Certificate, Peer, Recipe
+from bench.clients import RequestFailed
+from bench.peers import Certificate, Peer, PeerFailed, Recipe
 from bench.report import figure
 from bench.results import VALUE, Outcome, Results
 from bench.subject import Sizes, Subject, fill
@@ -25,9 +26,7 @@ def compare(
     certificate: Certificate | None,
     say: Say,
 ) -> None:
-    """Starts every registry below `folder`, fills `results`, and ends them. Raises PeerFailed if one does not
-    start.
-    """
+    """Starts every registry below `folder`, fills `results`, ends them. Raises PeerFailed."""
     with contextlib.ExitStack() as stack:
         subjects = [
             Subject(
@@ -61,7 +60,10 @@ def _started(
         fill(peer, sizes, **wanted)
     with peer:
         if not recipe.shared_layout:
-            fill(peer, sizes, **wanted)
+            try:
+                fill(peer, sizes, **wanted)
+            except RequestFailed as error:
+                raise PeerFailed(f"{recipe.name} cannot be filled: {error}") from error
         yield peer
 
 
@@ -71,7 +73,7 @@ def _attempt(workload: Workload, subject: Subject) -> Outcome:
     # One registry's failure, of whatever kind, must not lose the figures of the others: it is
     # reported with them.
     except Exception as error:
-        return Outcome(error=f"{type(error).__name__}: {error}"[:300])
+        return Outcome.failure(error)
 
 
 def _brief(outcome: Outcome, unit: str) -> str:

@@ -63,19 +63,19 @@ class DiskTooSmall(Exception):
 def measure(
     recipes: Sequence[Recipe],
     load: Load,
+    results: Results,
     *,
     folder: str,
     certificate: Certificate | None,
     say: Callable[[str], None],
-) -> Results:
-    """Runs every part on a fresh registry of each kind. Raises DiskTooSmall, PeerFailed."""
+) -> None:
+    """Runs every part on a fresh registry of each kind into `results`. Raises DiskTooSmall."""
     need = load.clients * load.size / MIB + _SPARE_MIB
     if (room := free_mib(folder)) < need:
         raise DiskTooSmall(
             f"{need:.0f} MiB are needed below {folder}, {room:.0f} are free: "
             "give a smaller --size-mib"
         )
-    results = Results()
     for recipe in recipes:
         for names, part in (
             ((PUSHES, PULLS), _transfers),
@@ -91,10 +91,7 @@ def measure(
             # As in a comparison: the other parts and registries still count.
             except Exception as error:
                 for name in names:
-                    results.add(
-                        name, recipe.name, Outcome(error=f"{type(error).__name__}: {error}"[:300])
-                    )
-    return results
+                    results.add(name, recipe.name, Outcome.failure(error))
 
 
 def _now(subject: Subject) -> float:

@@ -42,6 +42,10 @@ class Outcome:
     metrics: Metrics = field(default_factory=dict)
     error: str | None = None
 
+    @classmethod
+    def failure(cls, error: Exception) -> Outcome:
+        return cls(error=f"{type(error).__name__}: {error}"[:300])
+
 
 @dataclass(frozen=True, slots=True)
 class Spread:

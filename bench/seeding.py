@@ -68,8 +68,13 @@ def image_script(target: Target, repository: str, tag: str, image: Image) -> Scr
 
 
 def push_images(target: Target, names: Iterable[tuple[str, str]], image: Image) -> None:
-    """Pushes one image under many (repository, tag), a few at once."""
+    """Pushes one image under many (repository, tag), a few at once after the first.
+
+    Its blobs are then there: some registries fail a HEAD of a blob that another client commits.
+    """
     queue = iter(names)
+    with Client(target) as client:
+        push_image(client, *next(queue), image)
 
     def script() -> Script:
         for repository, tag in queue:

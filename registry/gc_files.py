@@ -1,7 +1,9 @@
-"""What each file on storage is to the garbage collector: pure functions of paths and manifest bytes.
+"""What each file on storage is to the garbage collector: pure functions of paths and manifest
+bytes.
 
-The layout is that of `storage/paths.py`; what is not of it is unknown, and an unknown file is never deleted. Digests are
-held as keys, their raw 32 bytes (sha256) or 64 (sha512): a backend of 10 million blobs has to fit into memory.
+The layout is that of `storage/paths.py`; what is not of it is unknown, and an unknown file is never
+deleted. Digests are held as keys, their raw 32 bytes (sha256) or 64 (sha512): a backend of 10
+million blobs has to fit into memory.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from storage import paths
 
 Key = bytes
 
-LINK_SIZES: Final = {length // 2: len(f"{algorithm}:") + length for algorithm, length in HEX_LENGTH.items()}
+LINK_SIZES: Final = {
+    length // 2: len(f"{algorithm}:") + length for algorithm, length in HEX_LENGTH.items()
+}
 """bytes in a link, by the length of the key in it: a file of any other size is malformed"""
 
 PARTS: Final = ("_layers", "_manifests", "_referrers", "_uploads")
@@ -74,8 +78,8 @@ class What(Enum):
 
 
 class Place(NamedTuple):
-    """Where a path is in the layout. `key` is the digest that the path spells, the subject's one for a referrer link;
-    a leftover's `path` is the topmost file or folder that goes with it."""
+    """Where a path is in the layout. `key` is the digest that the path spells, the subject's one
+    for a referrer link; a leftover's `path` is the topmost file or folder that goes with it."""
 
     what: What
     path: str
@@ -102,7 +106,8 @@ _BELOW: Final = re.compile(
     rf"|_referrers/(?P<subject>{_DIGEST})/(?P<referrer>{_DIGEST})/link"
     rf"|(?P<upload>_uploads)/.*"
 )
-_LEFTOVER: Final = re.compile(r"(.*?/\.(?:new|del)-[^/]+)(?:/.*)?|(.*/[^/]+\.[0-9a-f]{32}\.tmp)")
+_UUID: Final = r"[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}"
+_LEFTOVER: Final = re.compile(rf"(.*?/\.(?:new|del)-[^/]+)(?:/.*)?|(.*/[^/]+\.{_UUID}\.tmp)")
 """what a killed process leaves: folders on their way in or out, and files not renamed yet"""
 
 _KINDS: Final = {what.value: what for what in What}
@@ -143,8 +148,8 @@ def folders_above(path: str) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """What a manifest names. `names` has config, layers and children; `manifests` those of them that say they are
-    manifests."""
+    """What a manifest names. `names` has config, layers and children; `manifests` those of them
+    that say they are manifests."""
 
     names: tuple[Key, ...] = ()
     manifests: tuple[Key, ...] = ()
@@ -154,7 +159,8 @@ class References:
 def references(content: bytes) -> References | None:
     """What the manifest in `content` names, or None where it is no JSON object.
 
-    Read with more patience than a push: schema 1, artifact manifests and types yet to come keep their blobs as well.
+    Read with more patience than a push: schema 1, artifact manifests and types yet to come keep
+    their blobs as well.
     """
     try:
         document = json.loads(content.decode("utf-8"))
@@ -167,13 +173,19 @@ def references(content: bytes) -> References | None:
         names += [_named(entry, digest) for entry in _entries(document, field)]
     children = _entries(document, "manifests")
     names += [_named(child, "digest") for child in children]
-    manifests = [_named(child, "digest") for child in children if child.get("mediaType", OCI_MANIFEST) in MANIFESTS]
+    manifests = [
+        _named(child, "digest")
+        for child in children
+        if child.get("mediaType", OCI_MANIFEST) in MANIFESTS
+    ]
     return References(_unique(names), _unique(manifests), _named(document.get("subject"), "digest"))
 
 
 def _entries(document: dict[str, Any], field: str) -> list[dict[str, Any]]:
     entries = document.get(field)
-    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    return (
+        [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    )
 
 
 def _named(entry: object, field: str) -> Key | None:

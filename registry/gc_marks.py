@@ -1,7 +1,8 @@
-"""The reading half of garbage collection: which blobs there are, what each repository has, and so what may go.
+"""The reading half of garbage collection: which blobs there are, what each repository has, and so
+what may go.
 
-Blobs are listed before anything else, so that a blob pushed later is never a candidate. Any error of storage ends the
-run while nothing has been deleted.
+Blobs are listed before anything else, so that a blob pushed later is never a candidate. Any error
+of storage ends the run while nothing has been deleted.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ _READABLE: Final = frozenset(LINK_SIZES.values())
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`cutoff`: what was modified later, in seconds since the epoch, is younger than the grace and stays."""
+    """`cutoff`: what was modified later, in seconds since the epoch, is younger than the grace and
+    stays."""
 
     cutoff: float
     dry_run: bool
@@ -59,8 +61,9 @@ class Settings:
 
 @dataclass(slots=True)
 class Marks:
-    """What may go. `blobs`: old and named by nobody; `leftovers`: files and folders of killed processes; `foreign`: folders
-    with a file of somebody else below them, which are not to be deleted as a whole."""
+    """What may go. `blobs`: old and named by nobody; `leftovers`: files and folders of killed
+    processes; `foreign`: folders with a file of somebody else below them, which are not to be
+    deleted as a whole."""
 
     blobs: set[Key] = field(default_factory=set)
     leftovers: list[str] = field(default_factory=list)
@@ -85,7 +88,9 @@ async def in_flight(work: Callable[[T], Awaitable[None]], items: Iterable[T]) ->
 class Marker:
     """One reading of a backend."""
 
-    def __init__(self, driver: StorageDriver, settings: Settings, report: Report, progress: Progress) -> None:
+    def __init__(
+        self, driver: StorageDriver, settings: Settings, report: Report, progress: Progress
+    ) -> None:
         self._driver = driver
         self._settings = settings
         self._report = report
@@ -125,7 +130,9 @@ class Marker:
 
     def _take_other(self, place: Place, info: FileInfo) -> None:
         if place.what is What.LEFTOVER:
-            self._leftovers[place.path] = max(info.modified, self._leftovers.get(place.path, info.modified))
+            self._leftovers[place.path] = max(
+                info.modified, self._leftovers.get(place.path, info.modified)
+            )
         else:
             self._protect(info.path)
 
@@ -172,13 +179,17 @@ class Marker:
                 graph.held = True
 
     async def _read(self, graph: Graph) -> None:
-        found = await perform(self._driver, _complete(graph, self._settings, self._marks.foreign), writes=True)
+        found = await perform(
+            self._driver, _complete(graph, self._settings, self._marks.foreign), writes=True
+        )
         for message in found.malformed:
             self._report.malformed.add(message)
         for message in found.broken:
             self._report.broken.add(message)
             self._report.swept_blobs = False
-        verdict, kept = settle(graph, young_blobs=self._young_blobs, delete_untagged=self._settings.delete_untagged)
+        verdict, kept = settle(
+            graph, young_blobs=self._young_blobs, delete_untagged=self._settings.delete_untagged
+        )
         self._marks.blobs -= kept
         self._marks.verdicts.append(verdict)
         del self._graphs[graph.name]
@@ -208,7 +219,7 @@ class _Found:
 
 
 def _complete(graph: Graph, settings: Settings, foreign: set[str]) -> Plan[_Found]:
-    """Reads what the walk could not know: the links, then the manifests they lead to, and theirs."""
+    """Reads what the walk could not know: the links, then the manifests they lead to."""
     found = _Found()
     yield from _read_links(graph, found)
     yield from _add_empty_tags(graph, settings.cutoff, foreign)
@@ -216,7 +227,7 @@ def _complete(graph: Graph, settings: Settings, foreign: set[str]) -> Plan[_Foun
     unreadable = yield from _read_manifests(members, graph.references)
     for key, reason in unreadable.items():
         found.broken.append(f"{graph.name}@{digest_of(key)}: {reason}")
-    # Children that the repository has no link to (any more) are followed as far as they can be read.
+    # Children that the repository has no link to (any more) are followed as far as there are any.
     known = set(members)
     waiting = _children(graph.references.values()) - known
     while waiting:
@@ -267,14 +278,17 @@ def _add_empty_tags(graph: Graph, cutoff: float, foreign: set[str]) -> Plan[None
     """Adds the folders of tags that have no file at all: they would be listed as tags."""
     names: list[str] = yield Names(paths.tags(graph.name))
     empty = [name for name in names if name not in graph.tags and is_tag(name)]
-    infos: list[FileInfo | None] = yield [Stat(paths.tag_folder(graph.name, name)) for name in empty]
+    infos: list[FileInfo | None] = yield [
+        Stat(paths.tag_folder(graph.name, name)) for name in empty
+    ]
     for name, info in zip(empty, infos, strict=True):
         if info is not None and info.is_folder and info.path not in foreign:
             graph.tags[name] = Tag(Link(info.modified > cutoff, readable=False))
 
 
 def _read_manifests(blobs: Mapping[Key, Key], into: dict[Key, References]) -> Plan[dict[Key, str]]:
-    """Reads the blobs of the manifests in `blobs`; gives the reason for each that could not be read."""
+    """Reads the blobs of the manifests in `blobs`; gives the reason for each that could not be
+    read."""
     unreadable: dict[Key, str] = {}
     keys = list(blobs)
     for start in range(0, len(keys), PARALLEL):
@@ -324,7 +338,9 @@ def _repository_folders() -> Plan[list[str]]:
     folders = [""]
     while folders:
         batch, folders = folders[:BATCH], folders[BATCH:]
-        listings: list[list[str]] = yield [Names(f"{paths.REPOSITORIES}{folder}") for folder in batch]
+        listings: list[list[str]] = yield [
+            Names(f"{paths.REPOSITORIES}{folder}") for folder in batch
+        ]
         for folder, names in zip(batch, listings, strict=True):
             if folder and not set(PARTS).isdisjoint(names):
                 found.append(folder[1:])
@@ -335,7 +351,10 @@ def _repository_folders() -> Plan[list[str]]:
 def _is_idle(name: str, cutoff: float) -> Plan[bool]:
     """True where no folder of the repository was changed since `cutoff`, and no upload is open."""
     folder = paths.repository(name)
-    infos: list[FileInfo | None] = yield [Stat(folder), *(Stat(f"{folder}/{part}") for part in PARTS)]
+    infos: list[FileInfo | None] = yield [
+        Stat(folder),
+        *(Stat(f"{folder}/{part}") for part in PARTS),
+    ]
     if any(info is not None and info.modified > cutoff for info in infos):
         return False
     uploads: list[str] = yield Names(paths.uploads(name))

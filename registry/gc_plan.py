@@ -1,8 +1,9 @@
-"""Decides for one repository what stays and what goes: pure, from the graph that was read to the verdict.
+"""Decides for one repository what stays and what goes: pure, from the graph that was read to the
+verdict.
 
-A manifest that stays keeps what it names (config, layers, children) and what has it as its subject, to any depth. Every
-link is judged by the path it lies at, and keeps the blob that its content names: older registries link a sha512 name
-to a blob stored under sha256.
+A manifest that stays keeps what it names (config, layers, children) and what has it as its subject,
+to any depth. Every link is judged by the path it lies at, and keeps the blob that its content
+names: older registries link a sha512 name to a blob stored under sha256.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ _NOTHING = References()
 
 @dataclass(slots=True)
 class Link:
-    """A link file. `readable`: its size is that of a link; `blob`: the digest in it, None while it counts as absent."""
+    """A link file. `readable`: its size is that of a link; `blob`: the digest in it, None while it
+    counts as absent."""
 
     young: bool
     readable: bool
@@ -33,13 +35,16 @@ class Tag:
 
     def is_old(self) -> bool:
         """True where no file in it is younger than the grace."""
-        return not (self.current and self.current.young) and not any(link.young for link in self.history.values())
+        return not (self.current and self.current.young) and not any(
+            link.young for link in self.history.values()
+        )
 
 
 @dataclass(slots=True)
 class Graph:
-    """What a repository has. `layers` are the layer links older than the grace whose path and content say the same,
-    `odd_layers` all others that have to be looked at; `held` says that something else lies there that must stay."""
+    """What a repository has. `layers` are the layer links older than the grace whose path and
+    content say the same, `odd_layers` all others that have to be looked at; `held` says that
+    something else lies there that must stay."""
 
     name: str
     revisions: dict[Key, Link] = field(default_factory=dict)
@@ -57,8 +62,8 @@ class Graph:
 
 @dataclass(slots=True)
 class Verdict:
-    """What goes from one repository. `revisions` come in levels, those that name others first, each with its blob;
-    `is_empty` says that nothing is left of the repository then."""
+    """What goes from one repository. `revisions` come in levels, those that name others first, each
+    with its blob; `is_empty` says that nothing is left of the repository then."""
 
     name: str
     tags: list[str]
@@ -69,22 +74,29 @@ class Verdict:
     is_empty: bool
 
 
-def settle(graph: Graph, *, young_blobs: Collection[Key], delete_untagged: bool) -> tuple[Verdict, set[Key]]:
+def settle(
+    graph: Graph, *, young_blobs: Collection[Key], delete_untagged: bool
+) -> tuple[Verdict, set[Key]]:
     """The verdict on a repository, and the blobs that it keeps.
 
-    Roots are all manifests; with `delete_untagged` those that a tag points to now, or that are younger than the grace
-    (their link or their blob, which a push of the same content touches).
+    Roots are all manifests; with `delete_untagged` those that a tag points to now, or that are
+    younger than the grace (their link or their blob, which a push of the same content touches).
     """
     members = graph.members()
+    targets = {name: _target(tag, members) for name, tag in graph.tags.items()}
     roots: Iterable[Key] = members
     if delete_untagged:
-        roots = [key for key, blob in members.items() if graph.revisions[key].young or blob in young_blobs]
-        roots += [tag.current.blob for tag in graph.tags.values() if _counts(tag, members) and tag.current.blob]
+        young = (
+            key
+            for key, blob in members.items()
+            if graph.revisions[key].young or blob in young_blobs
+        )
+        roots = [*young, *(target for target in targets.values() if target is not None)]
     kept = _closure(graph, members, roots)
     marks = kept.union(members[key] for key in kept if key in members)
     kept_members = kept & members.keys()
 
-    tags = [name for name, tag in graph.tags.items() if not _counts(tag, members) and tag.is_old()]
+    tags = [name for name, tag in graph.tags.items() if targets[name] is None and tag.is_old()]
     gone = set(tags)
     history = [
         (name, key)
@@ -93,7 +105,9 @@ def settle(graph: Graph, *, young_blobs: Collection[Key], delete_untagged: bool)
         for key, link in tag.history.items()
         if not link.young and (link.blob is None or key not in kept_members)
     ]
-    revisions = [key for key, link in graph.revisions.items() if not link.young and key not in kept_members]
+    revisions = [
+        key for key, link in graph.revisions.items() if not link.young and key not in kept_members
+    ]
     referrers = [
         edge
         for edge, link in graph.referrers.items()
@@ -113,7 +127,10 @@ def settle(graph: Graph, *, young_blobs: Collection[Key], delete_untagged: bool)
             name=graph.name,
             tags=tags,
             history=history,
-            revisions=[[(key, members.get(key)) for key in level] for level in _levels(revisions, graph.references)],
+            revisions=[
+                [(key, members.get(key)) for key in level]
+                for level in _levels(revisions, graph.references)
+            ],
             referrers=referrers,
             layers=layers,
             is_empty=not graph.held
@@ -126,9 +143,10 @@ def settle(graph: Graph, *, young_blobs: Collection[Key], delete_untagged: bool)
     )
 
 
-def _counts(tag: Tag, members: Mapping[Key, Key]) -> bool:
-    """A tag counts only while the repository has the manifest it points to."""
-    return tag.current is not None and tag.current.blob in members
+def _target(tag: Tag, members: Mapping[Key, Key]) -> Key | None:
+    """What the tag points to: it counts only while the repository has that manifest."""
+    target = None if tag.current is None else tag.current.blob
+    return target if target in members else None
 
 
 def _closure(graph: Graph, members: Mapping[Key, Key], roots: Iterable[Key]) -> set[Key]:
@@ -143,12 +161,12 @@ def _closure(graph: Graph, members: Mapping[Key, Key], roots: Iterable[Key]) -> 
     kept: set[Key] = set()
     waiting = list(roots)
     while waiting:
-        key = waiting.pop()
-        if key in kept:
+        named = waiting.pop()
+        if named in kept:
             continue
-        kept.add(key)
-        waiting.extend(graph.references.get(key, _NOTHING).names)
-        waiting.extend(referrers.get(key, ()))
+        kept.add(named)
+        waiting.extend(graph.references.get(named, _NOTHING).names)
+        waiting.extend(referrers.get(named, ()))
     return kept
 
 
@@ -177,5 +195,7 @@ def _named_first(keys: Collection[Key], references: Mapping[Key, References]) ->
             elif key not in seen:
                 seen.add(key)
                 waiting.append((key, True))
-                waiting.extend((child, False) for child in references.get(key, _NOTHING).names if child in keys)
+                waiting.extend(
+                    (child, False) for child in references.get(key, _NOTHING).names if child in keys
+                )
     return order

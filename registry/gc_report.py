@@ -57,10 +57,12 @@ class Messages:
 
 @dataclass(slots=True)
 class Report:
-    """`deleted` counts by kind and `freed` bytes: in a dry run, of what would be deleted. `seconds` is the run's time.
+    """`deleted` counts by kind and `freed` bytes: in a dry run, of what would be deleted. `seconds`
+    is the run's time.
 
-    `broken`: manifests that are missing or cannot be read; `malformed`: links that count as absent; `touched`: what was
-    used while the collector ran, and stays; `errors`: what storage refused. Without `swept_blobs` the blobs were left alone.
+    `broken`: manifests that are missing or cannot be read; `malformed`: links that count as absent;
+    `touched`: what was used while the collector ran, and stays; `errors`: what storage refused.
+    Without `swept_blobs` the blobs were left alone.
     """
 
     dry_run: bool
@@ -102,7 +104,12 @@ class TextOutput:
         self.listener: Listener | None = self._list if dry_run else None
 
     def _list(self, removals: Sequence[Removal]) -> None:
-        self._out.write("".join(f"Would delete {kind} {name} ({human_size(size)})\n" for kind, name, size in removals))
+        self._out.write(
+            "".join(
+                f"Would delete {kind} {name} ({human_size(size)})\n"
+                for kind, name, size in removals
+            )
+        )
 
     def end(self, report: Report) -> None:
         lines = [f"Malformed link, counts as absent: {text}" for text in report.malformed.first]
@@ -119,7 +126,9 @@ class TextOutput:
                 lines.append(f"... and {messages.count - len(messages.first)} more {title}")
         if not report.swept_blobs:
             lines.append("Blobs were left alone in this run")
-        delete, free = ("Would delete", "Would free up") if report.dry_run else ("Deleted", "Freed up")
+        delete, free = (
+            ("Would delete", "Would free up") if report.dry_run else ("Deleted", "Freed up")
+        )
         for kind in Kind:
             if kind is Kind.BLOB or report.deleted[kind]:
                 lines.append(f"{delete} {report.deleted[kind]} {plural(kind)}")
@@ -136,14 +145,13 @@ class JsonOutput:
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._separator = ""
+        self._before = '{"items":['
         self.listener: Listener | None = self._list
-        out.write('{"items":[')
 
     def _list(self, removals: Sequence[Removal]) -> None:
         for kind, name, size in removals:
-            self._out.write(self._separator + json.dumps({"kind": kind, "name": name, "size": size}))
-            self._separator = ",\n"
+            self._out.write(self._before + json.dumps({"kind": kind, "name": name, "size": size}))
+            self._before = ",\n"
 
     def end(self, report: Report) -> None:
         totals = {
@@ -164,4 +172,5 @@ class JsonOutput:
             ("errors", report.errors),
         ):
             totals[name] = {"count": messages.count, "first": messages.first}
-        self._out.write("]," + json.dumps(totals)[1:] + "\n")
+        before = self._before if self._before != ",\n" else ""
+        self._out.write(before + "]," + json.dumps(totals)[1:] + "\n")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from oci.digest import Digest
@@ -36,21 +36,25 @@ log = logging.getLogger(__name__)
 
 
 class ManifestCache:
-    """The most recently used manifests by digest, up to `limit` bytes of content."""
+    """The most recently used manifests by digest, up to `limit` bytes of content.
 
-    def __init__(self, limit: int = CACHE_BYTES) -> None:
+    `count` is told "Hit" or "Miss" of each look-up.
+    """
+
+    def __init__(
+        self, limit: int = CACHE_BYTES, *, count: Callable[[str], None] = lambda kind: None
+    ) -> None:
         self._limit = limit
+        self._count = count
         self._size = 0
         self._kept: OrderedDict[Digest, StoredManifest] = OrderedDict()
-        self.hits = 0
-        self.misses = 0
 
     def get(self, digest: Digest) -> StoredManifest | None:
         found = self._kept.get(digest)
         if found is None:
-            self.misses += 1
+            self._count("Miss")
             return None
-        self.hits += 1
+        self._count("Hit")
         self._kept.move_to_end(digest)
         return found
 

@@ -4,14 +4,18 @@ metrics are fed with."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from oci.errors import RegistryError
 
 
+CLIENT_CLOSED: Final = 499
+"""the status logged for a client that went away: no answer could be sent"""
+
+
 @dataclass(slots=True)
 class RequestRecord:
-    """Times in seconds, sizes in bytes. `status` is 499 for a client that went away before its
+    """Times in seconds, sizes in bytes. `status` is CLIENT_CLOSED for a client that went away before its
     answer."""
 
     scope: dict[str, Any]
@@ -31,8 +35,11 @@ class RequestRecord:
 
 
 class Observer(Protocol):
-    """Is told of each request at its begin and at its end. Must not raise."""
+    """Is told of each request: when its head is there, when it is parsed, when it is over. Must not
+    raise."""
 
-    def begin(self, record: RequestRecord) -> None: ...
+    def started(self, record: RequestRecord) -> None: ...
 
-    def end(self, record: RequestRecord) -> None: ...
+    def parsed(self, record: RequestRecord) -> None: ...
+
+    def ended(self, record: RequestRecord) -> None: ...

@@ -94,7 +94,9 @@ class _Outcome(enum.Enum):
 class _Intake:
     """The state of one body between its slices."""
 
-    def __init__(self, wire: LaneSocket, pool: BulkPool, framing: Framing, received: list[bytes], sink: Sink) -> None:
+    def __init__(
+        self, wire: LaneSocket, pool: BulkPool, framing: Framing, received: list[bytes], sink: Sink
+    ) -> None:
         self._wire = wire
         self._pool = pool
         self._framing = framing
@@ -131,7 +133,9 @@ class _Intake:
                 return _Outcome.BLOCKED
             if not size:
                 self._give(view, fill)
-                raise ClientDisconnected("the client closed the connection before its body was complete")
+                raise ClientDisconnected(
+                    "the client closed the connection before its body was complete"
+                )
             quota -= size
             wire.moved += size
             fill = framing.squeeze(buffer.memory, view, fill, fill + size)

@@ -29,6 +29,11 @@ class Framing(Protocol):
     rest: bytes
     """what came after the end: the beginning of the next request"""
 
+    @property
+    def left(self) -> int | None:
+        """Bytes of the body still to come, where that is known."""
+        ...
+
     def wanted(self, room: int) -> int:
         """How many bytes to ask the socket for where there is room for `room`."""
         ...
@@ -55,16 +60,21 @@ class Counted:
         self.ended = False
         self.rest = b""
 
+    @property
+    def left(self) -> int | None:
+        return self._left
+
     def wanted(self, room: int) -> int:
         return min(room, self._left)
 
     def feed(self, received: bytes) -> list[bytes]:
-        left = self._left
-        self._left -= min(left, len(received))
-        if self._left:
+        left, size = self._left, len(received)
+        if size < left:
+            self._left = left - size
             return [received]
+        self._left = 0
         self.ended = True
-        if len(received) == left:
+        if size == left:
             return [received]
         self.rest = received[left:]
         return [received[:left]]
@@ -88,6 +98,10 @@ class Dechunker:
         self._line = b""
         self.ended = False
         self.rest = b""
+
+    @property
+    def left(self) -> int | None:
+        return 0 if self.ended else None
 
     def wanted(self, room: int) -> int:
         return room
@@ -142,7 +156,9 @@ class Dechunker:
         piece = source[position : stop or min(end, position + LINE_LIMIT)]
         self._line += piece
         line = self._line
-        if len(line) > LINE_LIMIT or (self._after_data and not self._in_trailer and not b"\r\n".startswith(line)):
+        if len(line) > LINE_LIMIT or (
+            self._after_data and not self._in_trailer and not b"\r\n".startswith(line)
+        ):
             raise BodyInvalid("the chunk framing of the body is broken")
         if not stop:
             if len(line) == LINE_LIMIT:

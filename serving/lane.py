@@ -13,7 +13,7 @@ import os
 import socket
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from serving.body import ClientDisconnected, Sink
 from serving.chunked import Framing
@@ -46,7 +46,7 @@ class Lane(Protocol):
         ...
 
     def stop(self, reason: ClientDisconnected) -> None:
-        """Ends the transfer with `reason`; the connection is of no use afterwards. Closes nothing."""
+        """Ends the transfer with `reason`. Closes nothing."""
         ...
 
     def close(self) -> None: ...
@@ -61,7 +61,9 @@ class LaneSocket:
         """`descriptor` is the transport's, which stays the transport's."""
         self._loop = loop
         # Family and type only spare the constructor its questions to the kernel.
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=os.dup(descriptor))
+        self.socket = socket.socket(
+            socket.AF_INET, socket.SOCK_STREAM, 0, fileno=os.dup(descriptor)
+        )
         self._waiter: asyncio.Future[None] | None = None
         self.moved = 0
         self.waiting = False
@@ -104,19 +106,26 @@ class LaneSocket:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
             self.stop(ClientDisconnected("the request was cancelled"))
-            while not future.done():
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.wait([future])
-            if not future.cancelled():
-                future.exception()  # seen: the cancellation is what is raised
+            await left(future)
             raise
 
     def stop(self, reason: ClientDisconnected) -> None:
         if self.stopped is None:
             self.stopped = reason
-        with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RDWR)
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
+        else:  # a worker may be waiting in the kernel
+            with contextlib.suppress(OSError):
+                self.socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         self.socket.close()
+
+
+async def left(worker: asyncio.Future[Any]) -> None:
+    """Waits until `worker` has ended, whatever it raises, and even if this task is cancelled meanwhile."""
+    while not worker.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait([worker])
+    if not worker.cancelled():
+        worker.exception()  # seen

@@ -39,6 +39,7 @@ class HeadParser:
         "expects_continue",
         "headers",
         "length",
+        "version",
     )
 
     def __init__(self) -> None:
@@ -56,6 +57,7 @@ class HeadParser:
         """Content-Length"""
         self.chunked = False
         self.expects_continue = False
+        self.version = ""
         self._url = b""
         self._heads = 0
         self._overrun = False
@@ -113,20 +115,24 @@ class HeadParser:
         except httptools.HttpParserUpgrade:
             pass  # another protocol was asked for; the request is answered as plain HTTP (RFC 9110, 7.8)
         except httptools.HttpParserCallbackError as error:
-            raise error.__context__ if isinstance(error.__context__, HeadInvalid) else error from None
+            raise (
+                error.__context__ if isinstance(error.__context__, HeadInvalid) else error
+            ) from None
         except httptools.HttpParserError as error:
             raise HeadInvalid(400, f"this is not HTTP: {error}") from error
         if self._overrun or self._heads > 1:
             raise HeadInvalid(400, "the head of the request does not end at its empty line")
-        if self._heads and self.version not in ("1.1", "1.0"):
-            raise HeadInvalid(505, "only HTTP/1.1 and HTTP/1.0 are spoken here")
-        if self._heads and self.chunked and self.version == "1.0":
-            raise HeadInvalid(400, "HTTP/1.0 has no transfer codings")
+        if self._heads:
+            self.version = self._parser.get_http_version()
+            if self.version != "1.1":
+                self._check_old_version()
 
-    @property
-    def version(self) -> str:
-        version: str = self._parser.get_http_version()
-        return version
+    def _check_old_version(self) -> None:
+        if self.version != "1.0":
+            raise HeadInvalid(505, "only HTTP/1.1 and HTTP/1.0 are spoken here")
+        if self.chunked:
+            raise HeadInvalid(400, "HTTP/1.0 has no transfer codings")
+        self.expects_continue = False
 
     @property
     def method(self) -> str:
@@ -136,7 +142,7 @@ class HeadParser:
     @property
     def keep_alive(self) -> bool:
         """Whether the client would use the connection for another request. HTTP/1.0 clients are not asked."""
-        return self._parser.should_keep_alive() and self.version == "1.1"
+        return self.version == "1.1" and bool(self._parser.should_keep_alive())
 
     def target(self) -> tuple[str, bytes, bytes]:
         """Path (percent-decoded), path as it was sent, query. Raises HeadInvalid."""

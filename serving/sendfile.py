@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import os
 import socket
 from concurrent.futures import Executor
@@ -49,7 +50,9 @@ async def _send_head(wire: LaneSocket, head: bytes) -> None:
             wire.moved += sent
 
 
-async def _send_pieces(wire: LaneSocket, executor: Executor, file: int, offset: int, end: int) -> None:
+async def _send_pieces(
+    wire: LaneSocket, executor: Executor, file: int, offset: int, end: int
+) -> None:
     descriptor = wire.socket.fileno()
     warm = offset
     while offset < end:
@@ -58,7 +61,7 @@ async def _send_pieces(wire: LaneSocket, executor: Executor, file: int, offset: 
         if offset >= warm:
             warm = min(offset + PIECE, end)
             if not _in_memory(file, warm - 1):
-                await wire.work(executor, lambda: os.pread(file, PIECE, offset))
+                await wire.work(executor, functools.partial(os.pread, file, PIECE, offset))
         try:
             sent = os.sendfile(descriptor, file, offset, warm - offset)
         except BlockingIOError:

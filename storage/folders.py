@@ -1,7 +1,9 @@
-"""Folders of local files: made, made durable, listed, walked. Blocking; for worker threads only, any number at once.
+"""Folders of local files: made, made durable, listed, walked. Blocking; for worker threads only,
+any number at once.
 
-What is remembered here is never the truth about content: `Folders` remembers which entries need no second sync, and
-`FolderNames` remembers names for only as long as the folder itself proves that they still hold.
+What is remembered here is never the truth about content: `Folders` remembers which entries need no
+second sync, and `FolderNames` remembers names for only as long as the folder itself proves that
+they still hold.
 """
 
 from __future__ import annotations
@@ -21,8 +23,9 @@ from storage.localfiles import ATTEMPTS, is_own_name, storage_error, sync_folder
 REMEMBERED_FOLDERS: Final = 4096
 REMEMBERED_NAMES: Final = 1_000_000
 SETTLED_AFTER: Final = 2_000_000_000
-"""nanoseconds after its last change from which on a folder's times prove that it has not changed again: before, a
-further change may fall into the same tick of the clock, which for files is a coarse one"""
+"""nanoseconds after its last change from which on a folder's times prove that it has not changed
+again: before, a further change may fall into the same tick of the clock, which for files is a
+coarse one"""
 
 WALK_BATCH: Final = 1000
 
@@ -36,7 +39,8 @@ class Folders:
         self._durable: OrderedDict[str, int] = OrderedDict()
 
     def make(self, folder: str) -> None:
-        """Makes `folder` and those above it, but never the root: without it, the volume is not mounted."""
+        """Makes `folder` and those above it, but never the root: without it, the volume is not
+        mounted."""
         if folder == self._root:
             raise Unavailable("/", "the root folder of the storage is not there")
         for _ in range(ATTEMPTS):
@@ -53,7 +57,8 @@ class Folders:
         raise Unavailable(folder[len(self._root) :], "the folder above is removed again and again")
 
     def create(self, host: str, opened: Callable[[], int]) -> int:
-        """What `opened` gives, which makes the file `host`; its folder is made where it is not there."""
+        """What `opened` gives, which makes the file `host`; its folder is made where it is not
+        there."""
         for _ in range(ATTEMPTS):
             try:
                 return opened()
@@ -62,10 +67,11 @@ class Folders:
         raise Unavailable(host[len(self._root) :], "its folder is removed again and again")
 
     def entered(self, folder: str, dirty: dict[str, None]) -> None:
-        """Adds to `dirty` what must be synced to make durable an entry that was just made in `folder`.
+        """Adds to `dirty` what must be synced to make durable an entry that was just made in
+        `folder`.
 
-        That is `folder`, and each folder above it whose own entry is not known to be durable: it may have been made a
-        moment ago, by another process too.
+        That is `folder`, and each folder above it whose own entry is not known to be durable: it
+        may have been made a moment ago, by another process too.
         """
         dirty[folder] = None
         while folder != self._root and not self._is_durable(folder):
@@ -73,7 +79,8 @@ class Folders:
             dirty[folder] = None
 
     def sync(self, dirty: Iterable[str]) -> None:
-        """Makes the entries of all these folders durable. One that was removed meanwhile holds nothing to be kept."""
+        """Makes the entries of all these folders durable. One that was removed meanwhile holds
+        nothing to be kept."""
         inodes: dict[str, int] = {}
         for folder in dirty:
             try:
@@ -111,8 +118,8 @@ class _Seen:
 
 
 class FolderNames:
-    """The sorted names of folders; those asked for with `keep` are remembered for as long as one stat
-    shows the folder as it was when they were read, if that was then settled."""
+    """The sorted names of folders; those asked for with `keep` are remembered for as long as one
+    stat shows the folder as it was when they were read, if that was then settled."""
 
     def __init__(self, limit: int = REMEMBERED_NAMES) -> None:
         self._limit = limit
@@ -121,7 +128,8 @@ class FolderNames:
         self._total = 0
 
     def names(self, host: str, path: str, *, keep: bool) -> list[str]:
-        """The names right below a folder, in byte order, without the storage's own; empty where it is absent."""
+        """The names right below a folder, in byte order, without the storage's own; empty where it
+        is absent."""
         try:
             if not keep:
                 return _scan(host)
@@ -170,7 +178,8 @@ def _scan(host: str) -> list[str]:
 
 
 class Walker:
-    """All regular files below a folder, batch by batch, temporary ones too; links are not followed."""
+    """All regular files below a folder, batch by batch, temporary ones too; links are not
+    followed."""
 
     def __init__(self, host: str, path: str) -> None:
         self._pending = [(host, path)]

@@ -1,4 +1,5 @@
-"""Blocking calls on single local files: errors in the storage's own words, locks, temporary names, write-back.
+"""Blocking calls on single local files: errors in the storage's own words, locks, temporary names,
+write-back.
 
 Nothing in here may run on the event loop. Messages never show where on the host the storage is.
 """
@@ -41,9 +42,11 @@ DELETED: Final = ".del-"
 """begins the name of a folder that is gone for readers and being removed"""
 
 _READ_AHEAD: Final = 64 * 1024
-"""bytes asked for in the first read: manifests and links end within it, and the buffer stays on the heap"""
+"""bytes asked for in the first read: manifests and links end within it, and the buffer stays on the
+heap"""
 
-# NFS clients call a removed file that is still open `.nfs...`. The form with hyphens is that of the CNCF registry.
+# NFS clients call a removed file that is still open `.nfs...`. The form with hyphens is that of the
+# CNCF registry.
 _OWN_NAME: Final = re.compile(
     r"\.(?:new|del)-.+|\.nfs[0-9a-f]+|.+\.[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}\.tmp"
 )
@@ -86,8 +89,9 @@ def is_own_name(name: str) -> bool:
 class OpenFile:
     """A descriptor that is closed with `close`, or when nobody refers to it any more.
 
-    The second way is needed: what a thread opened for a task that was cancelled meanwhile reaches no `finally`. And a
-    call that still runs in a thread refers to the file, so that its number is not given to another file under it.
+    The second way is needed: what a thread opened for a task that was cancelled meanwhile reaches
+    no `finally`. And a call that still runs in a thread refers to the file, so that its number is
+    not given to another file under it.
     """
 
     __slots__ = ("_descriptor",)
@@ -167,8 +171,9 @@ def write_all(descriptor: int, content: Chunk) -> None:
 def lock(descriptor: int, host: str, path: str) -> int:
     """Locks an open upload file against every other process, and gives its size in bytes.
 
-    The kernel frees the lock with the descriptor, also after kill -9. Raises Busy where another has it, and
-    PathNotFound where the file got another name, or none, between its opening and its locking.
+    The kernel frees the lock with the descriptor, also after kill -9. Raises Busy where another has
+    it, and PathNotFound where the file got another name, or none, between its opening and its
+    locking.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -190,7 +195,8 @@ def names_inode(host: str, held: os.stat_result) -> bool:
 
 
 def sync_folder(host: str) -> int | None:
-    """Makes the entries of a folder durable -> its inode number, or None where it is not there any more."""
+    """Makes the entries of a folder durable -> its inode number, or None where it is not there any
+    more."""
     try:
         descriptor = os.open(host, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:
@@ -199,7 +205,8 @@ def sync_folder(host: str) -> int | None:
         try:
             os.fsync(descriptor)
         except OSError as error:
-            # Some network file systems have no such call for folders; their server keeps the entries.
+            # Some network file systems have no such call for folders; their server keeps the
+            # entries.
             if error.errno not in (errno.EINVAL, errno.ENOTSUP):
                 raise
         return os.fstat(descriptor).st_ino
@@ -249,7 +256,8 @@ _WRITE: Final = 2  # SYNC_FILE_RANGE_WRITE of <fcntl.h>
 
 
 def start_writeback(descriptor: int, offset: int = 0) -> None:
-    """Lets the kernel begin to write what the file has from `offset` on, where it can: a later fsync waits less.
+    """Lets the kernel begin to write what the file has from `offset` on, where it can: a later
+    fsync waits less.
 
     It makes nothing durable, and its failure means nothing.
     """

@@ -1,9 +1,10 @@
-"""Publishing on local files: content is durable under a temporary name before a rename makes it visible, and the rename
-is durable before the next group appears.
+"""Publishing on local files: content is durable under a temporary name before a rename makes it
+visible, and the rename is durable before the next group appears.
 
-A sync waits for a commit of the file system's journal, and that is what a small push costs. So all files of all groups
-are written first, their write-back begun, and then they are synced together: the first sync commits for nearly all of
-them. After that each group costs the commit of its renames.
+A sync waits for a commit of the file system's journal, and that is what a small push costs. So all
+files of all groups are written first, their write-back begun, and then they are synced together:
+the first sync commits for nearly all of them. After that each group costs the commit of its
+renames.
 """
 
 from __future__ import annotations
@@ -29,11 +30,12 @@ from storage.localfiles import (
     temporary_name,
     write_all,
 )
-from storage.plan import Move, Put, PutFolder
+from storage.plan import Entry, Keep, Move, Put, PutFolder
 
 
-class _Entry(Protocol):
-    """One thing to publish. Both methods raise OSError of the file at hand, and errors of the storage."""
+class _Piece(Protocol):
+    """One thing to publish. Both methods raise OSError of the file at hand, and errors of the
+    storage."""
 
     path: str
 
@@ -46,45 +48,48 @@ class _Entry(Protocol):
         ...
 
 
-def publish(root: str, folders: Folders, groups: Sequence[Sequence[Put | Move | PutFolder]]) -> None:
+def publish(root: str, folders: Folders, groups: Sequence[Sequence[Entry]]) -> None:
     """Makes `groups` visible, one durable before the next.
 
-    Raises PathNotFound, InvalidOffset, Busy, OutOfSpace, ReadOnly, InvalidPath, Unavailable; what a group before the
-    failing one made visible stays.
+    Raises PathNotFound, InvalidOffset, Busy, OutOfSpace, ReadOnly, InvalidPath, Unavailable; what a
+    group before the failing one made visible stays.
     """
     work = _Workshop(root, folders)
-    entries = [[_entry(work, step) for step in group] for group in groups]
-    _run(work, entries)
+    pieces = [[_piece(work, entry) for entry in group] for group in groups]
+    _run(work, pieces)
 
 
 def move_file(root: str, folders: Folders, source: str, target: str) -> None:
-    """Renames a file that no writer has open, durably. Raises PathNotFound, Busy, InvalidPath, Unavailable."""
+    """Renames a file that no writer has open, durably. Raises PathNotFound, Busy, InvalidPath,
+    Unavailable."""
     work = _Workshop(root, folders)
     _run(work, [[_MovedFile(work, source, target, None)]])
 
 
-def _entry(work: _Workshop, step: Put | Move | PutFolder) -> _Entry:
-    match step:
+def _piece(work: _Workshop, entry: Entry) -> _Piece:
+    match entry:
         case Put(path, content):
             return _NewFile(work, path, content)
         case Move(source, target, size):
             return _MovedFile(work, source, target, size)
+        case Keep(path):
+            return _KeptFile(work, path)
         case PutFolder(path, files):
             return _NewFolder(work, path, files)
 
 
-def _run(work: _Workshop, groups: Sequence[Sequence[_Entry]]) -> None:
+def _run(work: _Workshop, groups: Sequence[Sequence[_Piece]]) -> None:
     at = ""
     try:
-        for entry in (entry for group in groups for entry in group):
-            at = entry.path
-            entry.prepare()
+        for piece in (piece for group in groups for piece in group):
+            at = piece.path
+            piece.prepare()
         work.sync()
         for group in groups:
             dirty: dict[str, None] = {}
-            for entry in group:
-                at = entry.path
-                entry.appear(dirty)
+            for piece in group:
+                at = piece.path
+                piece.appear(dirty)
             work.folders.sync(dirty)
     except OSError as error:
         raise storage_error(error, at) from error
@@ -107,7 +112,8 @@ class _Workshop:
         return self.root + path
 
     def hold(self, descriptor: int) -> None:
-        """Takes over a file that has to be synced, and is open to the end: with it goes its lock."""
+        """Takes over a file that has to be synced, and is open to the end: with it goes its
+        lock."""
         self._open.append(descriptor)
         self._unsynced.append(descriptor)
 
@@ -166,7 +172,8 @@ class _Workshop:
         for descriptor in self._open:
             os.close(descriptor)
         for name in self._leftovers:
-            # What cannot be removed now is left to garbage collection, which knows these names by their form.
+            # What cannot be removed now is left to garbage collection, which knows these names by
+            # their form.
             with suppress(OSError):
                 if os.path.isdir(name):
                     remove_tree(name)
@@ -243,8 +250,27 @@ class _MovedFile:
         raise _restless(self.path)
 
 
+class _KeptFile:
+    def __init__(self, work: _Workshop, path: str) -> None:
+        self.path = path
+        self._work = work
+        self._host = work.host(path)
+        self._found = False
+
+    def prepare(self) -> None:
+        # Another process may have renamed it a moment ago, and not have come to the folder's sync.
+        with suppress(FileNotFoundError, NotADirectoryError):
+            self._work.hold(os.open(self._host, os.O_RDONLY))
+            self._found = True
+
+    def appear(self, dirty: dict[str, None]) -> None:
+        if self._found:
+            self._work.folders.entered(os.path.dirname(self._host), dirty)
+
+
 class _NewFolder:
-    """A folder that appears whole by one rename, or whose files come one after the other where it is there."""
+    """A folder that appears whole by one rename, or whose files come one after the other where it
+    is there."""
 
     def __init__(self, work: _Workshop, path: str, files: Sequence[tuple[str, bytes]]) -> None:
         self.path = path

@@ -1,8 +1,9 @@
-"""Threads for local files. A file system may hang (a lost NFS server), so no file call is made on the event loop.
+"""Threads for local files. A file system may hang (a lost NFS server), so no file call is made on
+the event loop.
 
-`QuickLane` is for jobs of a few system calls: those of one turn of the loop go to a worker in one list and come back in
-one list, because waking a thread and waking the loop cost more than the jobs. `SlowLane` is for jobs that sync, stream
-or scan: each has a thread to itself.
+`QuickLane` is for jobs of a few system calls: those of one turn of the loop go to a worker in one
+list and come back in one list, because waking a thread and waking the loop cost more than the jobs.
+`SlowLane` is for jobs that sync, stream or scan: each has a thread to itself.
 
 A job that was handed over runs to its end, also when nobody waits for it any more.
 """
@@ -21,7 +22,8 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 SHARE_AFTER: Final = 0.02
-"""seconds after which a worker lets the others have the rest of its list: slow storage, not slow code"""
+"""seconds after which a worker lets the others have the rest of its list: slow storage, not slow
+code"""
 
 _Job = tuple["asyncio.Future[Any]", Callable[[Any], Any], Any]
 _Outcome = tuple["asyncio.Future[Any]", Any, BaseException | None]
@@ -51,7 +53,8 @@ class QuickLane:
         self._closed = False
 
     def submit(self, job: Callable[[Any], T], argument: Any) -> asyncio.Future[T]:
-        """The future result of `job(argument)`. To be called on the loop. Raises RuntimeError after `close`."""
+        """The future result of `job(argument)`. To be called on the loop. Raises RuntimeError after
+        `close`."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         batch = self._batch
@@ -91,13 +94,15 @@ class QuickLane:
 
 
 class SlowLane:
-    """Runs blocking jobs, each in a thread to itself, at most `threads` at once; the others wait their turn."""
+    """Runs blocking jobs, each in a thread to itself, at most `threads` at once; the others wait
+    their turn."""
 
     def __init__(self, threads: int) -> None:
         self.pool = ThreadPoolExecutor(threads, thread_name_prefix="storage")
 
     def submit(self, job: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
-        """The future result of `job(*args)`. To be called on the loop. Raises RuntimeError after `close`."""
+        """The future result of `job(*args)`. To be called on the loop. Raises RuntimeError after
+        `close`."""
         loop = asyncio.get_running_loop()
         # The shield keeps a job whose caller was cancelled from being dropped out of the queue.
         return asyncio.shield(loop.run_in_executor(self.pool, job, *args))
@@ -108,13 +113,15 @@ class SlowLane:
 
 
 def _work(queue: _Queue) -> None:
-    # No local variable may keep a batch while the thread waits: results that nobody took close their files on release.
+    # No local variable may keep a batch while the thread waits: results that nobody took close
+    # their files on release.
     while _run(queue, queue.get()):
         pass
 
 
 def _run(queue: _Queue, batch: _Batch | None) -> bool:
-    """Runs the jobs of a batch and hands the outcomes to its loop; False for the end of the thread."""
+    """Runs the jobs of a batch and hands the outcomes to its loop; False for the end of the
+    thread."""
     if batch is None:
         return False
     jobs = batch.jobs
@@ -138,8 +145,9 @@ def _run(queue: _Queue, batch: _Batch | None) -> bool:
 
 
 def _outcome(job: Callable[[Any], Any], argument: Any) -> tuple[Any, BaseException | None]:
-    # A frame of its own, without the future: an exception that is reachable from the frame that caught it is a cycle,
-    # and would hold the job's objects (open files among them) until the next collection.
+    # A frame of its own, without the future: an exception that is reachable from the frame that
+    # caught it is a cycle, and would hold the job's objects (open files among them) until the next
+    # collection.
     try:
         return job(argument), None
     except BaseException as error:
@@ -154,5 +162,6 @@ def _deliver(outcomes: list[_Outcome]) -> None:
             future.set_result(result)
         else:
             future.set_exception(error)
-            # Marks it as seen: a caller cancelled in this very turn would have it logged as never retrieved.
+            # Marks it as seen: a caller cancelled in this very turn would have it logged as never
+            # retrieved.
             future.exception()

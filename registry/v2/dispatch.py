@@ -9,10 +9,7 @@ anything is looked up.
 from __future__ import annotations
 
 import logging
-import re
-import secrets
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Final
@@ -20,7 +17,7 @@ from typing import Any, Final
 from serving.request_body import body_of
 
 from oci.errors import RegistryError, TooManyRequests
-from registry.record import Observer, RequestRecord
+from registry.record import CLIENT_CLOSED, Observer, RequestRecord
 from registry.v2 import blobs, lists, manifests, uploads
 from registry.v2.errors import INTERNAL, as_registry_error, render
 from registry.v2.exchange import Api, Exchange
@@ -35,16 +32,14 @@ from registry.v2.responses import (
 )
 from registry.v2.routes import Kind, Request, parse
 from serving.body import BodyTimeout, ClientDisconnected, RequestBody
-from serving.limits import LimitExceeded
+from serving.limits import LimitExceeded, RequestLimiter
+from serving.logging import request_id
 
 Handler = Callable[[Exchange], Awaitable[Response]]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 WARNING_BYTES: Final = 4096
 """bytes of all Warning headers of one answer"""
-
-CLIENT_CLOSED: Final = 499
-"""the status logged for a client that went away: no answer could be sent"""
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +92,8 @@ class V2Application:
         api: Api,
         observer: Observer,
         *,
-        reads: Callable[[], AbstractAsyncContextManager[object]] | None = None,
-        writes: Callable[[], AbstractAsyncContextManager[object]] | None = None,
+        reads: RequestLimiter | None = None,
+        writes: RequestLimiter | None = None,
         options: DispatchOptions = DispatchOptions(),  # frozen, without state
     ) -> None:
         self._api = api
@@ -110,8 +105,9 @@ class V2Application:
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         started = perf_counter()
-        record = RequestRecord(scope, request_id(scope))
+        record = RequestRecord(scope, _request_id(scope))
         body = body_of(scope, receive)
+        self._observer.started(record)
         try:
             await self._answer(scope, body, send, record, started)
         except BodyTimeout:
@@ -121,7 +117,7 @@ class V2Application:
         finally:
             record.seconds = perf_counter() - started
             record.received = body.received
-            self._observer.end(record)
+            self._observer.ended(record)
 
     async def _answer(
         self,
@@ -138,7 +134,7 @@ class V2Application:
             if limiter is None:
                 await self._handle(request, scope, body, send, record, started)
                 return
-            async with limiter():
+            async with limiter:
                 await self._handle(request, scope, body, send, record, started)
         except Exception as error:
             if isinstance(error, ClientDisconnected) and not isinstance(error, BodyTimeout):
@@ -168,7 +164,7 @@ class V2Application:
             record.reference = str(request.reference)
         if request.digest is not None:
             record.digest = request.digest
-        self._observer.begin(record)
+        self._observer.parsed(record)
         return request
 
     async def _handle(
@@ -201,10 +197,18 @@ class V2Application:
             response.headers += warning_headers(warnings)
         record.first_byte = perf_counter() - started
         record.status = response.status
+        record.content_type = _content_type(response)
         zero_copy = ZERO_COPY in scope.get("extensions", {})
         record.sent = await send_response(
             response, send, zero_copy=zero_copy, head=method == "HEAD"
         )
+
+
+def _content_type(response: Response) -> str:
+    for key, value in response.headers:
+        if key == b"content-type":
+            return value.decode("latin-1")
+    return ""
 
 
 def _known(error: Exception) -> RegistryError | None:
@@ -213,15 +217,11 @@ def _known(error: Exception) -> RegistryError | None:
     return as_registry_error(error)
 
 
-_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-
-
-def request_id(scope: dict[str, Any]) -> str:
-    """The client's X-Request-Id if it is harmless, else a new one."""
+def _request_id(scope: dict[str, Any]) -> str:
     for key, value in scope["headers"]:
-        if key == b"x-request-id" and _REQUEST_ID.fullmatch(value):
-            return str(value, "ascii")
-    return secrets.token_hex(16)
+        if key == b"x-request-id":
+            return request_id(value)
+    return request_id(None)
 
 
 def warning_headers(warnings: Sequence[str]) -> list[Header]:
