@@ -22,11 +22,14 @@ LABEL org.opencontainers.image.title="ACP Image Registry" \
       org.opencontainers.image.description="The integrated image registry of a Kubernetes platform" \
       org.opencontainers.image.licenses="Apache-2.0"
 # Group 0 may write too, for platforms that choose the user id themselves.
-RUN mkdir /registry && chown 1001:0 /registry && chmod 0770 /registry
+# The configuration is meant to be replaced by one that is mounted; variables go before either.
+RUN mkdir /registry && chown 1001:0 /registry && chmod 0770 /registry \
+ && printf '%s\n' 'version: 0.1' 'http: {addr: ":5000"}' \
+      'storage: {filesystem: {rootdirectory: /registry}}' > /config.yml
 COPY --from=build /opt/app /opt/app
 # The folder /registry would shadow the package `registry` if the working folder were on the path.
 ENV PYTHONPATH=/opt/app PYTHONSAFEPATH=1 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
-    REGISTRY_HTTP_ADDR=:5000 REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=/registry
+    REGISTRY_CONFIGURATION_PATH=/config.yml
 WORKDIR /
 USER 1001:0
 EXPOSE 5000

@@ -1,345 +1,190 @@
-"""The registry's configuration: every key with its type and default.
+"""Loads the registry's configuration: the defaults of the place it runs in, and what may not be.
 
-The defaults are those of a registry without a cluster; `config_checks` puts those of a cluster in
-their place, and says what may not be combined. Keys marked LATER belong to parts that this build has
-not got: a file that has them loads. What a key does is said in config.example.yaml, which has all of
-them in this order.
+`check-config` and `serve` both go through `load_config`, so that they say the same.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Final, Literal
+import ipaddress
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
 
-from serving.config_schema import DRIVER, LATER, Range, Secret
+from registry.config_keys import Alauda, Config, Filesystem, Http, Storage, Tls
+from serving.config_schema import variable_of
+from serving.configuration import PATH_VARIABLE, ConfigError, load
 from serving.durations import Duration
 
-Number = Annotated[int, Range(0)]
-Positive = Annotated[int, Range(1)]
-Interval = Annotated[Duration, Range(0.1)]
-
-_MIB: Final = 1024 * 1024
-_PART_SIZE: Final = Range(5 * _MIB, 5 * 1024 * _MIB)
-_ADDRESS: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]*)):([0-9]{1,5})")
-
-
-@dataclass(frozen=True, slots=True)
-class AccessLog:
-    disabled: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Log:
-    level: Literal["error", "warn", "info", "debug"] = "info"
-    formatter: Literal["text", "json", "logstash"] = "text"
-    fields: Mapping[str, str] = field(default_factory=lambda: {"service": "registry"})
-    accesslog: AccessLog = AccessLog()
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """Both files, or none of them: plain HTTP."""
-
-    certificate: str = ""
-    key: str = ""
-    minversion: Literal["tls1.2", "tls1.3"] = "tls1.2"
-    ciphersuites: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Http:
-    addr: str = "127.0.0.1:5000"
-    net: Literal["tcp"] = "tcp"
-    workers: Positive = 1
-    secret: Secret = Secret("")
-    host: str = ""
-    relativeurls: bool = True
-    draindelay: Annotated[Duration, Range(0)] = Duration(0)
-    draintimeout: Annotated[Duration, Range(0)] = Duration(29)
-    tls: Tls = Tls()
-    headers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Host (empty for all of IPv4 and IPv6) and port of `addr`. Raises ValueError."""
-        parts = _ADDRESS.fullmatch(self.addr)
-        if parts is None or int(parts[3]) > 65535:
-            raise ValueError("must be host:port, [address]:port or :port")
-        return parts[1] or parts[2] or "", int(parts[3])
-
-
-@dataclass(frozen=True, slots=True)
-class Filesystem:
-    rootdirectory: str = "./data"
-
-
-@dataclass(frozen=True, slots=True)
-class InMemory:
-    """Has no keys."""
-
-
-@dataclass(frozen=True, slots=True)
-class S3:
-    bucket: str
-    region: str = ""
-    regionendpoint: str = ""
-    accesskey: Secret = Secret("")
-    secretkey: Secret = Secret("")
-    sessiontoken: Secret = Secret("")
-    credentialsconfigpath: str = ""
-    forcepathstyle: bool = True
-    encrypt: bool = False
-    keyid: str = ""
-    secure: bool = True
-    skipverify: bool = False
-    chunksize: Annotated[int, _PART_SIZE] = 10 * _MIB
-    multipartcopychunksize: Annotated[int, _PART_SIZE] = 32 * _MIB
-    multipartcopymaxconcurrency: Positive = 100
-    multipartcopythresholdsize: Number = 32 * _MIB
-    rootdirectory: str = ""
-    storageclass: str = "STANDARD"
-    objectacl: str = "private"
-    usedualstack: bool = False
-    useragent: str = ""
-    redirectendpoint: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Gcs:
-    bucket: str
-    keyfile: str = ""
-    rootdirectory: str = ""
-    chunksize: Annotated[int, Range(256 * 1024)] = 5 * _MIB
-
-
-@dataclass(frozen=True, slots=True)
-class Azure:
-    container: str
-    accountname: str
-    accountkey: Secret = Secret("")
-    realm: str = "core.windows.net"
-
-
-@dataclass(frozen=True, slots=True)
-class Swift:
-    authurl: str
-    container: str
-    username: str = ""
-    password: Secret = Secret("")
-    tokenid: Secret = Secret("")
-    applicationcredentialid: str = ""
-    applicationcredentialname: str = ""
-    applicationcredentialsecret: Secret = Secret("")
-    authversion: Annotated[int, Range(0, 3)] = 0
-    domain: str = ""
-    domainid: str = ""
-    tenant: str = ""
-    tenantid: str = ""
-    region: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Delete:
-    enabled: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Redirect:
-    disable: bool = False
-    skipcidrs: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Cache:
-    blobdescriptor: Literal["inmemory"] = "inmemory"
-
-
-@dataclass(frozen=True, slots=True)
-class UploadPurging:
-    enabled: bool = True
-    age: Annotated[Duration, Range(0)] = Duration(168 * 3600)
-    interval: Annotated[Duration, Range(1)] = Duration(24 * 3600)
-    dryrun: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ReadOnly:
-    enabled: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Maintenance:
-    uploadpurging: UploadPurging = UploadPurging()
-    readonly: ReadOnly = ReadOnly()
-
-
-@dataclass(frozen=True, slots=True)
-class Storage:
-    """Exactly one driver is set once the defaults are in place."""
-
-    filesystem: Annotated[Filesystem | None, DRIVER] = None
-    inmemory: Annotated[InMemory | None, DRIVER] = None
-    s3: Annotated[S3 | None, DRIVER] = None
-    gcs: Annotated[Gcs | None, DRIVER] = None
-    azure: Annotated[Azure | None, DRIVER] = None
-    swift: Annotated[Swift | None, DRIVER] = None
-    delete: Delete = Delete()
-    redirect: Annotated[Redirect, LATER] = Redirect()
-    cache: Cache = Cache()
-    maintenance: Maintenance = Maintenance()
-
-    @property
-    def driver(self) -> str:
-        """The driver's name."""
-        names = ("filesystem", "inmemory", "s3", "gcs", "azure", "swift")
-        return next(name for name in names if getattr(self, name) is not None)
-
-
-@dataclass(frozen=True, slots=True)
-class StorageHealth:
-    enabled: bool = True
-    interval: Interval = Duration(10)
-    threshold: Positive = 3
-
-
-@dataclass(frozen=True, slots=True)
-class HealthChecks:
-    storagedriver: StorageHealth = StorageHealth()
-
-
-@dataclass(frozen=True, slots=True)
-class Catalog:
-    maxentries: Positive = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Tags:
-    maxtags: Positive = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    addr: str = "image-registry.image-registry-system.svc:5000"
-
-
-@dataclass(frozen=True, slots=True)
-class TokenReviews:
-    ttl: Duration = Duration(60)
-    negativettl: Duration = Duration(5)
-    maxentries: Number = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class AccessReviews:
-    ttl: Duration = Duration(30)
-    negativettl: Duration = Duration(5)
-    maxentries: Number = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class AuthCache:
-    tokenreview: TokenReviews = TokenReviews()
-    subjectaccessreview: AccessReviews = AccessReviews()
-
-
-@dataclass(frozen=True, slots=True)
-class Auth:
-    mode: Literal["kubernetes", "none"] = "none"
-    realm: Annotated[str, LATER] = "alauda"
-    tokenrealm: Annotated[str, LATER] = ""
-    audiences: Annotated[tuple[str, ...], LATER] = ()
-    issuetokens: Annotated[bool, LATER] = False
-    cache: Annotated[AuthCache, LATER] = AuthCache()
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    enabled: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class MetricsAccess:
-    enabled: bool = True
-    secret: Secret = Secret("")
-
-
-@dataclass(frozen=True, slots=True)
-class RequestLimits:
-    """0 is no limit; a `maxwaitinqueue` of 0 waits for ever."""
-
-    maxrunning: Number = 0
-    maxinqueue: Number = 0
-    maxwaitinqueue: Duration = Duration(0)
-
-
-@dataclass(frozen=True, slots=True)
-class Requests:
-    read: RequestLimits = RequestLimits()
-    write: RequestLimits = RequestLimits()
-
-
-@dataclass(frozen=True, slots=True)
-class Quota:
-    enabled: bool = True
-    cachettl: Duration = Duration(60)
-
-
-@dataclass(frozen=True, slots=True)
-class RepositoryCache:
-    blobrepositoryttl: Duration = Duration(600)
-
-
-@dataclass(frozen=True, slots=True)
-class Mirrors:
-    source: str
-    mirrors: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class PullThrough:
-    enabled: bool = True
-    mirror: bool = True
-    credentialsfile: str = ""
-    mirrors: tuple[Mirrors, ...] = ()
-    deny: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Validation:
-    indexes: Literal["complete", "sparse"] = "complete"
-
-
-@dataclass(frozen=True, slots=True)
-class Alauda:
-    version: Literal["1.0"] = "1.0"
-    kubeconfig: str = ""
-    naming: Literal["namespaced", "free"] = "free"
-    metadata: Literal["imageapi", "storage"] = "storage"
-    server: Annotated[Server, LATER] = Server()
-    auth: Auth = Auth()
-    audit: Audit = Audit()
-    metrics: MetricsAccess = MetricsAccess()
-    requests: Requests = Requests()
-    quota: Annotated[Quota, LATER] = Quota()
-    cache: Annotated[RepositoryCache, LATER] = RepositoryCache()
-    pullthrough: Annotated[PullThrough, LATER] = PullThrough()
-    validation: Validation = Validation()
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    version: Literal["0.1"] = "0.1"
-    log: Log = Log()
-    http: Http = Http()
-    storage: Storage = Storage()
-    health: HealthChecks = HealthChecks()
-    catalog: Catalog = Catalog()
-    tags: Tags = Tags()
-    alauda: Alauda = Alauda()
-
-    @property
-    def has_rights(self) -> bool:
-        """Whether callers are asked who they are and what they may do."""
-        return self.alauda.auth.mode == "kubernetes"
+__all__ = ["Config", "ConfigError", "load_config", "with_defaults"]
+
+CLUSTER_VARIABLE: Final = "KUBERNETES_SERVICE_HOST"
+"""is set in every container of a cluster"""
+
+_CLUSTER_TLS: Final = ("/etc/secrets/tls.crt", "/etc/secrets/tls.key")
+_CLUSTER_DRAIN_DELAY: Final = Duration(25)
+
+
+def load_config(
+    path: str | None, environ: Mapping[str, str], *, strict: bool = False
+) -> tuple[Config, list[str]]:
+    """The configuration, and what is to be warned of.
+
+    It is read from the file `path`, else from the one that REGISTRY_CONFIGURATION_PATH names, else
+    there are only variables and defaults. Raises ConfigError with all that is wrong; with
+    `strict` variables that are no key too.
+    """
+    path = path or environ.get(variable_of(PATH_VARIABLE))
+    loaded = load(Config, _read(path) if path else None, environ, strict=strict)
+    config = with_defaults(loaded.config, loaded.given, environ)
+    problems = [*_wrong_values(config), *_wrong_combinations(config), *_not_in_this_build(config)]
+    if problems:
+        raise ConfigError(*problems)
+    return config, [*loaded.warnings, *_warnings(config)]
+
+
+def with_defaults(config: Config, given: frozenset[str], environ: Mapping[str, str]) -> Config:
+    """`config` with the defaults of a cluster where it is to run in one, and with a storage driver.
+
+    `given` are the keys that stay as they are. In a cluster, or with a kubeconfig, rights are on
+    unless they are switched off in writing; most other defaults follow the rights.
+    """
+    in_cluster = bool(environ.get(CLUSTER_VARIABLE) or config.alauda.kubeconfig)
+    if in_cluster and "alauda.auth.mode" not in given:
+        auth = replace(config.alauda.auth, mode="kubernetes")
+        config = replace(config, alauda=replace(config.alauda, auth=auth))
+    if config.has_rights:
+        config = replace(
+            config,
+            http=_http_with_rights(config.http, given),
+            alauda=_alauda_with_rights(config.alauda, given),
+        )
+    root = "/registry" if in_cluster or config.has_rights else Filesystem().rootdirectory
+    return replace(config, storage=_with_driver(config.storage, given, root))
+
+
+def _http_with_rights(http: Http, given: frozenset[str]) -> Http:
+    tls = http.tls
+    # Of a pair with only one half given the other is missing, not the default.
+    if given.isdisjoint({"http.tls.certificate", "http.tls.key"}):
+        certificate, key = _CLUSTER_TLS
+        tls = replace(tls, certificate=certificate, key=key)
+    return replace(
+        http,
+        addr=http.addr if "http.addr" in given else ":5000",
+        draindelay=http.draindelay if "http.draindelay" in given else _CLUSTER_DRAIN_DELAY,
+        tls=tls,
+    )
+
+
+def _alauda_with_rights(alauda: Alauda, given: frozenset[str]) -> Alauda:
+    return replace(
+        alauda,
+        naming=alauda.naming if "alauda.naming" in given else "namespaced",
+        metadata=alauda.metadata if "alauda.metadata" in given else "imageapi",
+    )
+
+
+def _with_driver(storage: Storage, given: frozenset[str], root: str) -> Storage:
+    if storage.driver not in ("", "filesystem") or "storage.filesystem.rootdirectory" in given:
+        return storage
+    return replace(storage, filesystem=Filesystem(root))
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigError(f"the configuration file {path} cannot be read: {reason}") from error
+
+
+def _wrong_values(config: Config) -> Iterator[str]:
+    """Values of the right type that say nothing."""
+    http, auth = config.http, config.alauda.auth
+    try:
+        _ = http.address
+    except ValueError as error:
+        yield f"http.addr {error}, not {http.addr!r}"
+    for key, origin in (("http.host", http.host), ("alauda.auth.tokenrealm", auth.tokenrealm)):
+        if origin and not _is_origin(origin):
+            yield f"{key} must be a scheme and a host alone, such as https://registry.example.org"
+    files = config.storage.filesystem
+    if files is not None and not files.rootdirectory:
+        yield "storage.filesystem.rootdirectory must not be empty"
+
+
+def _is_origin(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        return False
+    return (
+        parts.scheme in ("http", "https")
+        and bool(parts.hostname)
+        and "@" not in parts.netloc
+        and text.lower() == f"{parts.scheme}://{parts.netloc}".lower()
+    )
+
+
+def _wrong_combinations(config: Config) -> Iterator[str]:
+    http, alauda = config.http, config.alauda
+    free = alauda.naming == "free"
+    if config.has_rights and free:
+        yield "alauda.auth.mode: kubernetes needs alauda.naming: namespaced"
+    if alauda.metadata == "imageapi" and not config.has_rights:
+        yield "alauda.metadata: imageapi needs alauda.auth.mode: kubernetes"
+    if alauda.metadata == "imageapi" and free:
+        yield "alauda.metadata: imageapi needs alauda.naming: namespaced"
+    yield from _half_pair(http.tls)
+    if config.has_rights and not http.secret:
+        yield "http.secret is empty: with rights on, all replicas need one and the same secret"
+
+
+def _half_pair(tls: Tls) -> Iterator[str]:
+    if tls.certificate and not tls.key:
+        yield "http.tls.certificate is set without http.tls.key"
+    if tls.key and not tls.certificate:
+        yield "http.tls.key is set without http.tls.certificate"
+
+
+def _not_in_this_build(config: Config) -> Iterator[str]:
+    """What later builds bring, and this one must not seem to do."""
+    if config.has_rights:
+        yield (
+            "alauda.auth.mode: kubernetes is not in this build yet; "
+            "alauda.auth.mode: none starts a registry in which every caller holds every right"
+        )
+    if config.alauda.metadata == "imageapi":
+        yield "alauda.metadata: imageapi is not in this build yet; use alauda.metadata: storage"
+    if config.storage.driver not in ("filesystem", "inmemory"):
+        yield f"the driver storage.{config.storage.driver} is not in this build yet"
+
+
+def _warnings(config: Config) -> Iterator[str]:
+    http = config.http
+    if config.has_rights:
+        if not http.tls.certificate:
+            yield "http.tls.certificate is not set: the tokens of all callers travel in clear"
+        return
+    if not _is_loopback(http.address[0]):
+        yield (
+            f"NO RIGHTS ARE CHECKED and http.addr {http.addr} is open to other machines: "
+            "whoever can reach it may pull, push and delete everything (alauda.auth.mode is none)"
+        )
+    if not http.secret:
+        yield (
+            "http.secret is empty: one is made for this run, so that uploads under way end with it "
+            "and no other replica can go on with them"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

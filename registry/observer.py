@@ -8,8 +8,8 @@ from serving.metrics import Metrics
 
 
 class RequestObserver:
-    """Implements `record.Observer`. With `audit`, each operation on a repository leaves a record when
-    it begins and one when it ends."""
+    """Implements `record.Observer`. With `audit`, each operation on a repository leaves a record
+    when it begins and one when it ends."""
 
     def __init__(self, metrics: Metrics, logs: Logs, *, audit: bool = False) -> None:
         self._metrics = metrics
@@ -37,7 +37,7 @@ class RequestObserver:
         if record.operation:
             self._metrics.observe("request_duration_seconds", record.seconds, record.operation)
             if record.operation.startswith("BlobWriter."):
-                self._metrics.add("upload_active", -1.0)
+                self._metrics.add("upload_active", by=-1.0)
         error = record.error
         self._logs.access_line(
             record.scope,

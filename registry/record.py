@@ -8,15 +8,14 @@ from typing import Any, Final, Protocol
 
 from oci.errors import RegistryError
 
-
 CLIENT_CLOSED: Final = 499
 """the status logged for a client that went away: no answer could be sent"""
 
 
 @dataclass(slots=True)
 class RequestRecord:
-    """Times in seconds, sizes in bytes. `status` is CLIENT_CLOSED for a client that went away before its
-    answer."""
+    """Times in seconds, sizes in bytes. `status` is CLIENT_CLOSED for a client that went away
+    before its answer."""
 
     scope: dict[str, Any]
     id: str

@@ -22,6 +22,7 @@ from registry.repository import (
 from registry.uploads import UploadSessions
 from serving.body import RequestBody
 from storage.driver import StorageDriver
+from storage.plan import LocalPlans
 
 
 class StoredRegistry:
@@ -39,7 +40,8 @@ class StoredRegistry:
         on_corrupt: Callable[[Digest], None] = lambda digest: None,
     ) -> None:
         self._metadata = metadata
-        self._redirect = redirect
+        # Local files have no address of their own: not even the link is looked up for one.
+        self._redirect = redirect and not isinstance(driver, LocalPlans)
         self._blobs = BlobStore(driver)
         self._uploads = UploadSessions(driver, on_corrupt=on_corrupt)
         self._manifests = ManifestStore(

@@ -1,8 +1,9 @@
 """What a typed configuration is made of: sections, their keys, and values read from text.
 
 A section is a frozen dataclass and a key one of its fields. Names are lower case without
-underscores, so that the variable `PREFIX_A_B` can only mean key `b` of section `a`. Types are stated
-by the fields and values are read from their text: YAML's guesses (`no`, `1:30`, `010`) do not matter.
+underscores, so that the variable `PREFIX_A_B` can only mean key `b` of section `a`. Types are
+stated by the fields and values are read from their text, so that YAML's guesses (`no`, `1:30`,
+`010`) do not matter.
 
 Types: str, Secret, int, float, bool, Duration, Literal of texts, sections, tuple[T, ...] and
 Mapping[str, T] of these, and `T | None`.

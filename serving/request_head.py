@@ -166,7 +166,7 @@ class HeadParser:
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
+        name, value = name.lower(), value.rstrip()  # the parser leaves blanks at the end
         if name in _FRAMING:
             self._note(name, value)
         self.headers.append((name, value))

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Final
 
-from serving.request_body import body_of
-
 from oci.errors import RegistryError, TooManyRequests
 from registry.record import CLIENT_CLOSED, Observer, RequestRecord
 from registry.v2 import blobs, lists, manifests, uploads
@@ -34,6 +32,7 @@ from registry.v2.routes import Kind, Request, parse
 from serving.body import BodyTimeout, ClientDisconnected, RequestBody
 from serving.limits import LimitExceeded, RequestLimiter
 from serving.logging import request_id
+from serving.request_body import body_of
 
 Handler = Callable[[Exchange], Awaitable[Response]]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -1,8 +1,8 @@
 """The container image: built from the Dockerfile, run as a stranger's user on a read-only root.
 
 Not part of `make e2e`, for the time the base image takes; `make image-test` runs it. No registry
-can be reached in tests, so the base is made of Debian packages. Needs root and podman, buildah, runc,
-mmdebstrap.
+can be reached in tests, so the base is made of Debian packages. Needs root, podman, buildah, runc
+and mmdebstrap.
 """
 
 from __future__ import annotations
