@@ -11,7 +11,7 @@ import collections
 import enum
 import os
 import select
-from collections.abc import Callable
+import time
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Final
 
@@ -26,8 +26,14 @@ BUFFER: Final = 1 << 20
 SLICE: Final = 16 << 20
 """bytes after which a worker thread lets the next connection have its turn"""
 
-PATIENCE: Final = 10
-"""milliseconds that a worker waits for a peer that has been quick so far"""
+PATIENCE: Final = 0.01
+"""seconds that a worker waits for one buffer's bytes, while no other transfer waits for a thread"""
+
+SLOW: Final = 8 << 20
+"""bytes a second under which a peer counts as slow: no thread waits for it at all"""
+
+SETTLE: Final = 0.01
+"""seconds in which a slow peer's bytes add up before a thread is sent for them"""
 
 ROOM: Final = 16 << 10
 """a buffer with less room than this is full: smaller reads cost more than a smaller piece"""
@@ -70,6 +76,20 @@ class BulkPool:
     def __init__(self, threads: int) -> None:
         self.executor: Executor = ThreadPoolExecutor(threads, thread_name_prefix="bulk")
         self._free: collections.deque[Buffer] = collections.deque(maxlen=threads)
+        self._queued: collections.deque[None] = collections.deque()
+
+    def queued(self) -> None:
+        """A slice is about to wait for a thread."""
+        self._queued.append(None)
+
+    def begun(self) -> None:
+        """It has got one."""
+        self._queued.pop()
+
+    @property
+    def contended(self) -> bool:
+        """Somebody waits for a thread."""
+        return bool(self._queued)
 
     def take(self) -> Buffer:
         try:
@@ -95,31 +115,37 @@ class _Intake:
     """The state of one body between its slices."""
 
     def __init__(
-        self, wire: LaneSocket, pool: BulkPool, framing: Framing, received: list[bytes], sink: Sink
+        self,
+        wire: LaneSocket,
+        pool: BulkPool,
+        framing: Framing,
+        received: list[bytes],
+        sink: Sink,
     ) -> None:
         self._wire = wire
         self._pool = pool
         self._framing = framing
         self._received = received
         self._sink = sink
-        self._patience = PATIENCE
+        self._patience = 0.0
+        self.slow = False
 
     def slice(self) -> _Outcome:
         """One turn of a worker thread."""
+        self._pool.begun()
         if self._wire.stopped is not None:
             raise self._wire.stopped
         buffer = self._pool.take()
         try:
-            outcome = self._fill(buffer)
+            return self._fill(buffer)
         finally:
             self._pool.give(buffer)
-        self._patience = 0 if outcome is _Outcome.BLOCKED else PATIENCE
-        return outcome
 
     def _fill(self, buffer: Buffer) -> _Outcome:
         wire, framing, view = self._wire, self._framing, buffer.view
         fill = self._first(buffer) if self._received else 0
         quota = SLICE
+        self._patience = PATIENCE
         while not framing.ended:
             if BUFFER - fill < ROOM:
                 fill = self._give(view, fill)
@@ -133,9 +159,7 @@ class _Intake:
                 return _Outcome.BLOCKED
             if not size:
                 self._give(view, fill)
-                raise ClientDisconnected(
-                    "the client closed the connection before its body was complete"
-                )
+                raise ClientDisconnected("the client left before its body was complete")
             quota -= size
             wire.moved += size
             fill = framing.squeeze(buffer.memory, view, fill, fill + size)
@@ -143,26 +167,27 @@ class _Intake:
         return _Outcome.DONE
 
     def _receive(self, view: memoryview, fill: int) -> int | None:
-        """Bytes read to `view[fill:]`: 0 at the end of the stream, None where there is nothing to read for now."""
-        wanted = self._framing.wanted(BUFFER - fill)
-        receive = self._wire.socket.recv_into
-        try:
-            return receive(view[fill : fill + wanted])
-        except BlockingIOError:
-            if not self._patience:
-                return None
-        except OSError:
-            return 0
+        """Bytes read to `view[fill:]`; 0 at the end of the stream, None if there are none now."""
+        room = view[fill : fill + self._framing.wanted(BUFFER - fill)]
+        while True:
+            try:
+                return self._wire.socket.recv_into(room)
+            except BlockingIOError:
+                if not self._wait():
+                    return None
+            except OSError:
+                return 0
+
+    def _wait(self) -> bool:
+        """Waits a moment for a peer that is quick; False where it is not, or a thread is needed elsewhere."""
+        if self.slow or self._patience <= 0 or self._pool.contended:
+            return False
+        begun = time.monotonic()
         poll = select.poll()
         poll.register(self._wire.socket.fileno(), select.POLLIN)
-        if not poll.poll(self._patience):
-            return None
-        try:
-            return receive(view[fill : fill + wanted])
-        except BlockingIOError:
-            return None
-        except OSError:
-            return 0
+        ready = bool(poll.poll(max(1, int(self._patience * 1000))))
+        self._patience -= time.monotonic() - begun
+        return ready
 
     def _first(self, buffer: Buffer) -> int:
         """Copies what the loop had received into the buffer, so that the sink gets big pieces; returns the fill."""
@@ -172,6 +197,7 @@ class _Intake:
     def _give(self, view: memoryview, fill: int) -> int:
         if fill:
             self._sink(view[:fill])
+            self._patience = PATIENCE
         return 0
 
 
@@ -202,18 +228,27 @@ class SocketLane(LaneSocket):
 
     async def receive(self, framing: Framing, received: list[bytes], sink: Sink) -> None:
         intake = _Intake(self, self._pool, framing, received, sink)
+        since = self._loop.time()
         while True:
-            outcome = await self._slice(intake.slice)
+            if intake.slow:
+                await asyncio.sleep(SETTLE)
+            before = self.moved
+            outcome = await self._slice(intake)
             if outcome is _Outcome.DONE:
                 return
-            if outcome is _Outcome.BLOCKED:
+            now = self._loop.time()
+            blocked = outcome is _Outcome.BLOCKED
+            intake.slow = blocked and self.moved - before < SLOW * (now - since)
+            since = now
+            if blocked:
                 await self.readable()
 
-    async def _slice(self, job: Callable[[], _Outcome]) -> _Outcome:
+    async def _slice(self, intake: _Intake) -> _Outcome:
+        self._pool.queued()
         try:
-            return await self.work(self._pool.executor, job)
+            return await self.work(self._pool.executor, intake.slice)
         except ClientDisconnected as error:
-            # A stopped socket looks like a closed one to the worker: the reason of the stop says more.
+            # To the worker a stopped socket looks like a closed one: the reason says more.
             raise self.stopped or error from None
 
     async def send_file(self, head: bytes, file: OpenFile, *, offset: int, count: int) -> None:

@@ -8,6 +8,9 @@ else than HTTP/1.x is refused; upgrades are not offered. Time limits are looked 
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import sys
+import termios
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -64,9 +67,9 @@ class HTTPProtocol(asyncio.Protocol):
         """when the last byte moved, or the state changed"""
         self._since = service.now
         """when the head began"""
-        self._unsent = 0
         self._lane: Lane | None = None
-        self._moved = 0
+        self._moved = (0, 0, 0)
+        """what tells whether bytes move: by lane, in the transport, in the kernel"""
         self._writable: asyncio.Future[None] | None = None
         self._extensions: dict[str, Any] = {}
 
@@ -308,16 +311,15 @@ class HTTPProtocol(asyncio.Protocol):
 
     def look(self, now: float) -> None:
         """Ends the connection if it has reached one of its time limits. Called by the ticker."""
-        limits = self.service.limits
-        if self._lane is not None and self._lane.moved != self._moved:
-            self._moved, self._seen = self._lane.moved, now
+        limits, lane, exchange = self.service.limits, self._lane, self._exchange
         unsent = self._transport.get_write_buffer_size()
-        if unsent < self._unsent:
+        sending = unsent > 0 or (lane is not None and lane.waiting)
+        moved = (lane.moved if lane else 0, unsent, self._unacknowledged() if sending else 0)
+        if moved != self._moved:
+            self._moved = moved
             self._seen = now
-        self._unsent = unsent
         quiet = now - self._seen
-        exchange = self._exchange
-        if unsent or (self._lane is not None and self._lane.waiting):
+        if sending:
             if quiet > limits.idle:
                 self._time_out()
         elif exchange is not None:
@@ -331,6 +333,15 @@ class HTTPProtocol(asyncio.Protocol):
                 self.close()
         elif quiet > limits.keep_alive:
             self.close()
+
+    def _unacknowledged(self) -> int:
+        """Bytes that the kernel holds for the peer: a slow reader moves them long before there is room for more."""
+        descriptor = self._transport.get_extra_info("socket").fileno()
+        try:
+            held = fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4))
+        except OSError:
+            return 0
+        return int.from_bytes(held, sys.byteorder)
 
     def _time_out(self) -> None:
         if self._lane is not None:
@@ -388,7 +399,6 @@ class HTTPProtocol(asyncio.Protocol):
             return None
         descriptor = self._transport.get_extra_info("socket").fileno()
         self._lane = SocketLane(self.loop, descriptor, self.service.bulk)
-        self._moved = 0
         self._seen = self.service.now
         return self._lane
 

@@ -38,6 +38,7 @@ class HeadParser:
         "chunked",
         "expects_continue",
         "headers",
+        "keep_alive",
         "length",
         "version",
     )
@@ -58,6 +59,8 @@ class HeadParser:
         self.chunked = False
         self.expects_continue = False
         self.version = ""
+        self.keep_alive = False
+        """The client would use the connection for another request. HTTP/1.0 clients are not asked."""
         self._url = b""
         self._heads = 0
         self._overrun = False
@@ -122,10 +125,8 @@ class HeadParser:
             raise HeadInvalid(400, f"this is not HTTP: {error}") from error
         if self._overrun or self._heads > 1:
             raise HeadInvalid(400, "the head of the request does not end at its empty line")
-        if self._heads:
-            self.version = self._parser.get_http_version()
-            if self.version != "1.1":
-                self._check_old_version()
+        if self._heads and self.version != "1.1":
+            self._check_old_version()
 
     def _check_old_version(self) -> None:
         if self.version != "1.0":
@@ -138,11 +139,6 @@ class HeadParser:
     def method(self) -> str:
         method: bytes = self._parser.get_method()
         return method.decode("ascii")
-
-    @property
-    def keep_alive(self) -> bool:
-        """Whether the client would use the connection for another request. HTTP/1.0 clients are not asked."""
-        return self.version == "1.1" and bool(self._parser.should_keep_alive())
 
     def target(self) -> tuple[str, bytes, bytes]:
         """Path (percent-decoded), path as it was sent, query. Raises HeadInvalid."""
@@ -173,6 +169,9 @@ class HeadParser:
 
     def on_headers_complete(self) -> None:
         self._heads += 1
+        self.version = self._parser.get_http_version()
+        # Only here: the parser has forgotten it when a request without a body is over.
+        self.keep_alive = self.version == "1.1" and bool(self._parser.should_keep_alive())
 
     def on_body(self, _body: bytes) -> None:
         self._overrun = True

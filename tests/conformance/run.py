@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.conformance.proxy import running_proxy
-from tests.e2e.server import ServerError, clean_environment, running_server
+from tests.e2e.server import ServerError, assert_no_traceback, clean_environment, running_server
 
 RUN_SECONDS = 600
 # A registry that passes is asked more than this; fewer means that a part of the suite was left out.
@@ -106,19 +106,22 @@ async def run_against(program: str, processes: int, folder: Path) -> Result:
     secret = secrets.token_hex(16)
     results = folder / "results"
     results.mkdir(parents=True)
+    logs = [folder / f"server-{number}.log" for number in range(processes)]
     with ExitStack() as servers:
         ports = [
             servers.enter_context(
-                running_server(
-                    storage=folder / "storage", log=folder / f"server-{i}.log", secret=secret
-                )
+                running_server(storage=folder / "storage", log=log, secret=secret)
             ).port
-            for i in range(processes)
+            for log in logs
         ]
         if processes == 1:
-            return await run_suite(program, ports[0], results)
-        async with running_proxy([("127.0.0.1", port) for port in ports]) as (_, port):
-            return await run_suite(program, port, results)
+            result = await run_suite(program, ports[0], results)
+        else:
+            async with running_proxy([("127.0.0.1", port) for port in ports]) as (_, port):
+                result = await run_suite(program, port, results)
+    for log in logs:
+        assert_no_traceback(log)
+    return result
 
 
 def main() -> int:

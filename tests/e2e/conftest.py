@@ -15,7 +15,7 @@ import trustme
 
 from tests.e2e.client import Client, Witness, client_environment, client_path
 from tests.e2e.layout import Layout
-from tests.e2e.server import Certificate, Server, running_server
+from tests.e2e.server import Certificate, Server, assert_no_traceback, running_server
 
 FindClient = Callable[..., Client]
 
@@ -44,6 +44,7 @@ def server(certificate: Certificate, tmp_path_factory: pytest.TempPathFactory) -
         certificate=certificate,
     ) as running:
         yield running
+    assert_no_traceback(running.log)
 
 
 @pytest.fixture

@@ -143,6 +143,16 @@ def _stop(process: subprocess.Popen[bytes]) -> int:
     return process.returncode
 
 
+def assert_no_traceback(log: Path) -> None:
+    """No client may bring the server to an error of its own.
+
+    Raises:
+        ServerError: there is a traceback in its log.
+    """
+    if "Traceback (most recent call last)" in log.read_text(errors="replace"):
+        raise ServerError(f"the server logged a traceback\n{_tail(log, lines=80)}")
+
+
 def _tail(log: Path, lines: int = 40) -> str:
     text = log.read_text(errors="replace").splitlines()
     return "\n".join(text[-lines:])

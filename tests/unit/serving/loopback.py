@@ -13,9 +13,12 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
-from serving.body import ClientDisconnected, RequestBody
+import trustme
+
+from serving.body import RequestBody
 from serving.listening import listen
 from serving.server import HTTPServer, ServerOptions
 from serving.service import ConnectionLimits
@@ -242,7 +245,12 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    """Open files and sockets of this process; the loop keeps /dev/null open in reserve."""
+    count = 0
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            count += os.readlink(f"/proc/self/fd/{name}") != "/dev/null"
+    return count
 
 
 def chunked(content: bytes, size: int, *, trailers: bytes = b"") -> bytes:
@@ -271,4 +279,30 @@ def expected_digest(content: bytes) -> bytes:
     return b"%d %b" % (len(content), hashlib.sha256(content).hexdigest().encode())
 
 
-__all__ = ["ClientDisconnected"]
+@dataclass(frozen=True)
+class Authority:
+    """A certificate authority of the test, and a pair of files with a certificate for localhost."""
+
+    ca: trustme.CA
+    certificate: Path
+    key: Path
+
+    @classmethod
+    def in_folder(cls, folder: Path) -> Authority:
+        made = cls(trustme.CA(), folder / "tls.crt", folder / "tls.key")
+        made.issue()
+        return made
+
+    def issue(self) -> None:
+        """Writes a new pair."""
+        issued = self.ca.issue_cert("localhost")
+        self.key.write_bytes(issued.private_key_pem.bytes())
+        self.certificate.write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
+
+    def context(self) -> ReloadingContext:
+        return ReloadingContext(str(self.certificate), str(self.key))
+
+    def client(self) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        self.ca.configure_trust(context)
+        return context

@@ -20,7 +20,7 @@ class Disk:
 @dataclass(frozen=True, slots=True)
 class Bucket:
     name: str
-    secretkey: Secret = Secret("")
+    secretkey: Secret = Secret("")  # noqa: RUF009  # immutable
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +62,20 @@ class Sample:
     tracing: Annotated[Tracing, LATER] = Tracing()
 
 
-def read(text: str | None = None, *, strict: bool = False, **environ: str) -> Loaded[Sample]:
-    return load(Sample, text, environ, "APP", strict=strict)
+Environ = Mapping[str, str]
 
 
-def problems(text: str | None = None, *, strict: bool = False, **environ: str) -> tuple[str, ...]:
+def read(
+    text: str | None = None, environ: Environ | None = None, *, strict: bool = False, **more: str
+) -> Loaded[Sample]:
+    return load(Sample, text, {**(environ or {}), **more}, "APP", strict=strict)
+
+
+def problems(
+    text: str | None = None, environ: Environ | None = None, *, strict: bool = False, **more: str
+) -> tuple[str, ...]:
     with pytest.raises(ConfigError) as caught:
-        read(text, strict=strict, **environ)
+        read(text, environ, strict=strict, **more)
     return caught.value.problems
 
 
@@ -185,14 +192,11 @@ def test_broken_yaml_is_told_without_quoting_it(text: str) -> None:
 
 
 def test_deep_nesting_is_an_error_not_a_crash() -> None:
-    assert "not valid YAML" in problems("[" * 100_000)[0]
+    assert "not valid YAML" in problems("[" * 10_000)[0]
 
 
 def test_tags_make_no_objects() -> None:
-    assert (
-        read("web: {addr: !!python/object/apply:os.getcwd []}" if False else None).config
-        == Sample()
-    )
+    assert read("web: {addr: !!python/name:os.system x}").config.web.addr == "x"
 
 
 def test_a_variable_wins_over_the_file() -> None:
@@ -256,7 +260,7 @@ def test_an_entry_of_a_mapping_leaves_the_default_as_it_is() -> None:
     ],
 )
 def test_a_bad_variable_is_named(name: str, value: str, problem: str) -> None:
-    assert problems(None, **{name: value})[0].startswith(problem)
+    assert problems(None, {name: value})[0].startswith(problem)
 
 
 def test_an_unknown_variable_is_warned_of_with_the_nearest_name() -> None:
@@ -271,7 +275,7 @@ def test_with_strict_an_unknown_variable_is_an_error() -> None:
 
 @pytest.mark.parametrize("name", ["APP_WEB_ADDR_HOST", "APP_", "APP_WEB_", "APP_STORE_DISK_PATH_X"])
 def test_a_variable_below_a_value_is_unknown(name: str) -> None:
-    assert f"{name} is no known key" in read(**{name: "x"}).warnings[0]
+    assert f"{name} is no known key" in read(None, {name: "x"}).warnings[0]
 
 
 def test_other_variables_are_none_of_ours() -> None:

@@ -21,6 +21,7 @@ from tests.unit.serving.loopback import (
     echo,
     hello,
     serving,
+    until,
 )
 
 GET = b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -336,16 +337,10 @@ def test_a_client_that_is_gone_is_told_to_who_waits_for_it() -> None:
     with serving({"/wait": wait}) as server:
         client = server.connect()
         client.send(b"GET /wait HTTP/1.1\r\n\r\n")
-        _until(lambda: len(server.application.scopes) == 1)
+        until(lambda: len(server.application.scopes) == 1)
         client.reset()
-        _until(lambda: server.tasks() == 0)
+        until(lambda: server.tasks() == 0)
     assert events == ["http.disconnect"]
-
-
-def _until(condition: object) -> None:
-    from tests.unit.serving.loopback import until
-
-    until(condition)  # type: ignore[arg-type]
 
 
 # Errors of the application.
