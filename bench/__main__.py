@@ -152,7 +152,7 @@ def _compare(options: argparse.Namespace) -> bool:
             )
     finally:
         # A long run that is interrupted has still measured something.
-        _print(results, peers, base=base, units=units, tls=options.tls)
+        _print(results, peers, options, base=base, units=units, tls=options.tls)
         _write(options.json, {scheme: results})
     return not results.failed(OURS)
 

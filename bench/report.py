@@ -57,7 +57,7 @@ def _failures(results: Results, workload: str, peers: Sequence[str]) -> Iterator
             yield f"  FAILED {len(errors)} time(s): {peer}: {errors[0]}"
 
 
-def target_lines(verdicts: Sequence[Verdict], *, base: str) -> Iterator[str]:
+def target_lines(verdicts: Sequence[Verdict], *, base: str, quick: bool) -> Iterator[str]:
     """Lines: each aim with what was measured and the verdict."""
     if not verdicts:
         return
@@ -65,6 +65,8 @@ def target_lines(verdicts: Sequence[Verdict], *, base: str) -> Iterator[str]:
     yield f"targets (ratios to {base})"
     if base != REFERENCE:
         yield f"  they were set for {REFERENCE}: to {base} they show the direction only"
+    if quick:
+        yield "  a quick run moves too little to judge by: it shows that everything works"
     rows = [["  workload", "metric", "now", "goal", "measured", "verdict"]]
     for verdict in verdicts:
         aim = verdict.aim

@@ -21,7 +21,7 @@ from oci.digest import SHA256, Digest, Hasher, new_hasher, resume_hasher
 from oci.errors import BlobUploadUnknown, DigestInvalid, RangeInvalid
 from registry import blobs
 from registry.repository import Upload
-from serving.body import RequestBody
+from serving.body import ClientDisconnected, RequestBody
 from storage import paths
 from storage.driver import (
     BlockingWriter,
@@ -225,15 +225,14 @@ class UploadSessions:
                 await _transfer(body, writer, hasher)
                 whole = True
             finally:
-                # The hash is saved while the file is still ours, so that whoever comes next finds
-                # both or neither.
+                await writer.commit()
+                # Only now: whoever finds a saved hash may rely on its bytes being durable.
                 if (
                     (more_follows or not whole)
                     and hasher is not None
                     and hasher.count == writer.size
                 ):
                     await perform(self._driver, self._save(upload, hasher), writes=True)
-                await writer.commit()
         return _Progress(writer.size, hasher)
 
     async def _commit(self, upload: Upload, progress: _Progress, digest: Digest) -> int:
@@ -309,19 +308,24 @@ async def _transfer(body: RequestBody, writer: Writer, hasher: Hasher | None) ->
         await body.pump(sink)
         return
     pieces: list[bytes] = []
-    gathered = 0
-    while True:
-        parts = await body.parts()
+    lost: ClientDisconnected | None = None
+    more = True
+    while more:
+        try:
+            parts = await body.parts()
+        except ClientDisconnected as error:
+            # What came before is written all the same: the client may go on from there.
+            parts, lost = [], error
         pieces += parts
-        gathered += sum(map(len, parts))
-        if pieces and (not parts or gathered >= PIECE):
+        more = bool(parts)
+        if pieces and (not more or sum(map(len, pieces)) >= PIECE):
             chunk = b"".join(pieces)
+            pieces.clear()
             await writer.write(chunk)
             if hasher is not None:
                 await asyncio.to_thread(hasher.update, chunk)
-            pieces, gathered = [], 0
-        if not parts:
-            return
+    if lost is not None:
+        raise lost
 
 
 def out_of_order(size: int) -> RangeInvalid:

@@ -68,8 +68,9 @@ class HTTPProtocol(asyncio.Protocol):
         self._since = service.now
         """when the head began"""
         self._lane: Lane | None = None
-        self._moved = (0, 0, 0)
-        """what tells whether bytes move: by lane, in the transport, in the kernel"""
+        self._moved = (0, False, 0, 0)
+        """what tells whether bytes move: by lane (and whether it waits), in the transport, in the
+        kernel"""
         self._writable: asyncio.Future[None] | None = None
         self._extensions: dict[str, Any] = {}
 
@@ -313,13 +314,19 @@ class HTTPProtocol(asyncio.Protocol):
         """Ends the connection if it has reached one of its time limits. Called by the ticker."""
         limits, lane, exchange = self.service.limits, self._lane, self._exchange
         unsent = self._transport.get_write_buffer_size()
-        sending = unsent > 0 or (lane is not None and lane.waiting)
-        moved = (lane.moved if lane else 0, unsent, self._unacknowledged() if sending else 0)
+        waiting = lane is not None and lane.waiting
+        stuck = unsent > 0 or waiting
+        moved = (
+            lane.moved if lane else 0,
+            waiting,
+            unsent,
+            self._unacknowledged() if stuck else 0,
+        )
         if moved != self._moved:
             self._moved = moved
             self._seen = now
         quiet = now - self._seen
-        if sending:
+        if stuck:
             if quiet > limits.idle:
                 self._time_out()
         elif exchange is not None:
@@ -357,6 +364,7 @@ class HTTPProtocol(asyncio.Protocol):
             self._transport.pause_reading()
 
     def resume(self) -> None:
+        self._seen = self.service.now
         if self._paused and not self._held:
             self._paused = False
             if not self._transport.is_closing() and not self._ended:

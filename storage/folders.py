@@ -42,6 +42,8 @@ class Folders:
         """Makes `folder` and those above it, but never the root: without it, the volume is not
         mounted."""
         if folder == self._root:
+            if os.path.isdir(folder):
+                return
             raise Unavailable("/", "the root folder of the storage is not there")
         for _ in range(ATTEMPTS):
             try:

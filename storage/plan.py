@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, TypeVar, runtime_checkable
+from typing import Any, Final, Protocol, TypeGuard, TypeVar, runtime_checkable
 
 from storage.driver import GET_LIMIT, FileInfo, InvalidOffset, PathNotFound, StorageDriver
 
@@ -168,9 +168,21 @@ class LocalPlans(Protocol):
         ...
 
 
+_RUNS_PLANS: Final[dict[type, bool]] = {}
+
+
+def runs_plans(driver: StorageDriver) -> TypeGuard[LocalPlans]:
+    """Whether the driver is a LocalPlans; remembered by its class, as such a check is slow."""
+    kind = type(driver)
+    known = _RUNS_PLANS.get(kind)
+    if known is None:
+        known = _RUNS_PLANS[kind] = isinstance(driver, LocalPlans)
+    return known
+
+
 async def perform(driver: StorageDriver, plan: Plan[T], *, writes: bool = False) -> T:
     """Runs `plan` to its end and gives its result. Storage errors are thrown into the plan."""
-    if isinstance(driver, LocalPlans):
+    if runs_plans(driver):
         return await driver.perform(plan, writes=writes)
     gate = asyncio.Semaphore(PARALLEL)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import pytest
 
@@ -97,7 +97,8 @@ async def test_modified_times_grow(driver: StorageDriver) -> None:
 
 
 @pytest.mark.parametrize(
-    ("offset", "length"), [(0, None), (0, 5), (3, None), (3, 4), (10, None), (10, 5), (4, 0), (0, 99)]
+    ("offset", "length"),
+    [(0, None), (0, 5), (3, None), (3, 4), (10, None), (10, 5), (4, 0), (0, 99)],
 )
 async def test_read_gives_the_part_asked_for(
     driver: StorageDriver, offset: int, length: int | None
@@ -377,10 +378,9 @@ async def test_put_holds_out_while_its_folder_is_removed(driver: StorageDriver) 
 
     async def delete() -> None:
         while not task.done():
-            try:
+            with suppress(PathNotFound):
                 await driver.delete("/folder")
-            except PathNotFound:
-                await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
 
     task = asyncio.gather(*(put(number) for number in range(4)))
     await delete()

@@ -45,9 +45,7 @@ def test_one_push_sets_many_tags(client: httpx.Client) -> None:
     assert client.get(f"/v2/{name}/tags/list").json() == {"name": name, "tags": tags}
     many = "&".join(f"tag=t{at}" for at in range(101))
     digest = Digest.of(content)
-    refused(
-        push_manifest(client, name, f"{digest}?{many}", content), 414, "TAG_INVALID"
-    )
+    refused(push_manifest(client, name, f"{digest}?{many}", content), 414, "TAG_INVALID")
     bad = push_manifest(client, name, f"{Digest.of(content)}?tag=.x", content)
     refused(bad, 400, "TAG_INVALID")
 
