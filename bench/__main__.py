@@ -152,7 +152,7 @@ def _compare(options: argparse.Namespace) -> bool:
             )
     finally:
         # A long run that is interrupted has still measured something.
-        _print(results, peers, options, base=base, units=units, tls=options.tls)
+        _print(scheme, results, peers, options, base=base, units=units)
         _write(options.json, {scheme: results})
     return not results.failed(OURS)
 
@@ -178,8 +178,7 @@ def _memory(options: argparse.Namespace) -> bool:
                 )
     finally:
         for scheme, results in found.items():
-            print(f"\n{scheme}:")
-            _print(results, peers, base=peers[0], units=memory.UNITS, tls=scheme == "tls")
+            _print(scheme, results, peers, options, base=peers[0], units=memory.UNITS)
         _write(options.json, found)
     return not any(results.failed(OURS) for results in found.values())
 
@@ -189,12 +188,21 @@ def _folder(data: str) -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="run-", dir=os.path.abspath(data))
 
 
-def _print(results: Results, peers: list[str], *, base: str, units: Units, tls: bool) -> None:
+def _print(
+    scheme: str,
+    results: Results,
+    peers: list[str],
+    options: argparse.Namespace,
+    *,
+    base: str,
+    units: Units,
+) -> None:
+    print(f"\n{scheme}:")
     for line in tables(results, peers, base=base, units=units):
         print(line)
     if OURS in peers:
-        found = targets.verdicts(results, peer=OURS, base=base, tls=tls)
-        for line in target_lines(found, base=base):
+        found = targets.verdicts(results, peer=OURS, base=base, tls=scheme == "tls")
+        for line in target_lines(found, base=base, quick=options.quick):
             print(line)
 
 

@@ -123,8 +123,11 @@ class FolderNames:
     """The sorted names of folders; those asked for with `keep` are remembered for as long as one
     stat shows the folder as it was when they were read, if that was then settled."""
 
-    def __init__(self, limit: int = REMEMBERED_NAMES) -> None:
+    def __init__(
+        self, limit: int = REMEMBERED_NAMES, clock: Callable[[], int] = time.time_ns
+    ) -> None:
         self._limit = limit
+        self._clock = clock
         self._lock = threading.Lock()
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
         self._total = 0
@@ -135,7 +138,7 @@ class FolderNames:
         try:
             if not keep:
                 return _scan(host)
-            now = time.time_ns()
+            now = self._clock()
             found = os.stat(host)
             times = (found.st_ino, found.st_mtime_ns, found.st_ctime_ns)
             with self._lock:

@@ -45,7 +45,7 @@ def test_targets_are_listed_with_their_verdict() -> None:
         judge(Aim("start", VALUE, 1.0, 0.5, at_least=False, absolute=True), 0.7),
         judge(Aim("image-1", VALUE, None, 1.5, against="zotc"), 0.5),
     ]
-    assert list(target_lines(found, base="dist3")) == [
+    assert list(target_lines(found, base="dist3", quick=False)) == [
         "",
         "targets (ratios to dist3)",
         "  workload       metric        now       goal      measured  verdict",
@@ -58,8 +58,13 @@ def test_targets_are_listed_with_their_verdict() -> None:
 
 def test_another_base_is_told() -> None:
     found = [judge(Aim("get-big", VALUE, 1.3, 1.6), 2.5)]
-    assert "set for dist3" in "\n".join(target_lines(found, base="dist2"))
+    assert "set for dist3" in "\n".join(target_lines(found, base="dist2", quick=False))
+
+
+def test_quick_run_is_no_measurement() -> None:
+    found = [judge(Aim("get-big", VALUE, 1.3, 1.6), 2.5)]
+    assert "too little" in "\n".join(target_lines(found, base="dist3", quick=True))
 
 
 def test_no_verdicts_print_nothing() -> None:
-    assert list(target_lines([], base="dist3")) == []
+    assert list(target_lines([], base="dist3", quick=False)) == []
