@@ -62,8 +62,9 @@ def target_lines(verdicts: Sequence[Verdict], *, base: str, quick: bool) -> Iter
     if not verdicts:
         return
     yield ""
-    yield f"targets (ratios to {base})"
-    if base != REFERENCE:
+    ratios = any(not verdict.aim.absolute and not verdict.aim.against for verdict in verdicts)
+    yield f"targets (ratios to {base})" if ratios else "targets"
+    if ratios and base != REFERENCE:
         yield f"  they were set for {REFERENCE}: to {base} they show the direction only"
     if quick:
         yield "  a quick run moves too little to judge by: it shows that everything works"

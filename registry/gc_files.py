@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, auto
 from typing import Any, Final, NamedTuple
 
 from oci.descriptor import MANIFESTS, OCI_MANIFEST
@@ -64,17 +64,17 @@ class Keys:
 
 
 class What(Enum):
-    """The kinds of files. Every path of the layout is exactly one of them."""
+    """The kinds of files. Every path is exactly one of them."""
 
-    BLOB = "blob"
-    LAYER = "layer"
-    REVISION = "revision"
-    CURRENT = "current"
-    INDEX = "index"
-    REFERRER = "referrer"
-    UPLOAD = "upload"
-    LEFTOVER = "leftover"
-    UNKNOWN = "unknown"
+    BLOB = auto()
+    LAYER = auto()
+    REVISION = auto()
+    CURRENT = auto()
+    INDEX = auto()
+    REFERRER = auto()
+    UPLOAD = auto()
+    LEFTOVER = auto()
+    UNKNOWN = auto()
 
 
 class Place(NamedTuple):
@@ -90,50 +90,56 @@ class Place(NamedTuple):
 
 
 _DIGEST: Final = r"sha256/[0-9a-f]{64}|sha512/[0-9a-f]{128}"
-_BLOB: Final = re.compile(
-    rf"{re.escape(paths.BLOBS)}/(?:sha256/([0-9a-f]{{2}})/(\1[0-9a-f]{{62}})|sha512/([0-9a-f]{{2}})/(\3[0-9a-f]{{126}}))"
-    rf"/{paths.DATA}"
-)
-_REPOSITORY: Final = re.compile(
-    rf"{re.escape(paths.REPOSITORIES)}/([A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)*)/(_.*)"
-)
+_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)*"
 _TAG: Final = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
-_BELOW: Final = re.compile(
-    rf"_layers/(?P<layer>{_DIGEST})/link"
-    rf"|_manifests/revisions/(?P<revision>{_DIGEST})/link"
-    rf"|_manifests/tags/(?P<current>{_TAG})/current/link"
-    rf"|_manifests/tags/(?P<tag>{_TAG})/index/(?P<index>{_DIGEST})/link"
-    rf"|_referrers/(?P<subject>{_DIGEST})/(?P<referrer>{_DIGEST})/link"
-    rf"|(?P<upload>_uploads)/.*"
+_BLOB: Final = re.compile(
+    rf"{re.escape(paths.BLOBS)}/(?:"
+    rf"sha256/([0-9a-f]{{2}})/(\1[0-9a-f]{{62}})|sha512/([0-9a-f]{{2}})/(\3[0-9a-f]{{126}})"
+    rf")/data"
+)
+_OF_REPOSITORY: Final = re.compile(
+    rf"{re.escape(paths.REPOSITORIES)}/(?P<name>{_NAME})/_(?:"
+    rf"layers/(?P<layer>{_DIGEST})/link"
+    rf"|manifests/revisions/(?P<revision>{_DIGEST})/link"
+    rf"|manifests/tags/(?P<current>{_TAG})/current/link"
+    rf"|manifests/tags/(?P<tag>{_TAG})/index/(?P<index>{_DIGEST})/link"
+    rf"|referrers/(?P<subject>{_DIGEST})/(?P<referrer>{_DIGEST})/link"
+    rf"|(?P<upload>uploads)/.*"
+    rf")"
 )
 _UUID: Final = r"[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}"
 _LEFTOVER: Final = re.compile(rf"(.*?/\.(?:new|del)-[^/]+)(?:/.*)?|(.*/[^/]+\.{_UUID}\.tmp)")
 """what a killed process leaves: folders on their way in or out, and files not renamed yet"""
-
-_KINDS: Final = {what.value: what for what in What}
 
 
 def locate(path: str) -> Place:
     """What the file at `path` is."""
     blob = _BLOB.fullmatch(path)
     if blob is not None:
-        return Place(What.BLOB, path, key=bytes.fromhex(blob[2] or blob[4]))
-    split = _REPOSITORY.fullmatch(path)
-    below = None if split is None else _BELOW.fullmatch(split[2])
-    if split is not None and below is not None and below.lastgroup == "upload":
-        return Place(What.UPLOAD, path, split[1])
-    if "/." in path or path.endswith(".tmp"):
-        leftover = _LEFTOVER.fullmatch(path)
-        if leftover is not None:
-            return Place(What.LEFTOVER, leftover[1] or leftover[2])
-    if split is None or below is None:
-        return Place(What.UNKNOWN, path)
-    name, kind = split[1], str(below.lastgroup)
+        return Place(What.BLOB, path, "", bytes.fromhex(blob[2] or blob[4]))
+    found = _OF_REPOSITORY.fullmatch(path)
+    if found is None:
+        return _other(path)
+    kind = found.lastgroup
+    if kind == "layer":
+        return Place(What.LAYER, path, found["name"], _key(found["layer"]))
+    if kind == "revision":
+        return Place(What.REVISION, path, found["name"], _key(found["revision"]))
+    if kind == "index":
+        return Place(What.INDEX, path, found["name"], _key(found["index"]), found["tag"])
     if kind == "current":
-        return Place(What.CURRENT, path, name, tag=below[kind])
+        return Place(What.CURRENT, path, found["name"], tag=found["current"])
     if kind == "referrer":
-        return Place(What.REFERRER, path, name, _key(below["subject"]), referrer=_key(below[kind]))
-    return Place(_KINDS[kind], path, name, _key(below[kind]), below["tag"] or "")
+        subject, referrer = _key(found["subject"]), _key(found["referrer"])
+        return Place(What.REFERRER, path, found["name"], subject, referrer=referrer)
+    return Place(What.UPLOAD, path, found["name"])
+
+
+def _other(path: str) -> Place:
+    leftover = _LEFTOVER.fullmatch(path) if "/." in path or path.endswith(".tmp") else None
+    if leftover is None:
+        return Place(What.UNKNOWN, path)
+    return Place(What.LEFTOVER, leftover[1] or leftover[2])
 
 
 def _key(text: str) -> Key:

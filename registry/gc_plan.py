@@ -155,9 +155,9 @@ def _closure(graph: Graph, members: Mapping[Key, Key], roots: Iterable[Key]) -> 
         if link.blob is not None:
             referrers.setdefault(subject, []).extend({referrer, link.blob} & members.keys())
     for key in members:
-        subject = graph.references.get(key, _NOTHING).subject
-        if subject is not None:
-            referrers.setdefault(subject, []).append(key)
+        parent = graph.references.get(key, _NOTHING).subject
+        if parent is not None:
+            referrers.setdefault(parent, []).append(key)
     kept: set[Key] = set()
     waiting = list(roots)
     while waiting:

@@ -148,7 +148,8 @@ class UploadSessions:
                 progress = yield from self._standing(upload, digest.algorithm)
             if progress.hasher is None:
                 return progress
-            return (yield from self._seal(upload, progress.size, digest, progress.hasher.digest()))
+            proven = progress.hasher.digest()
+            return (yield from self._seal(upload, progress.size, digest, proven, durable=True))
 
         sealed = await self._write(upload, plan())
         return sealed if isinstance(sealed, int) else await self._commit(upload, sealed, digest)
@@ -237,11 +238,13 @@ class UploadSessions:
 
     async def _commit(self, upload: Upload, progress: _Progress, digest: Digest) -> int:
         hasher = progress.hasher
+        durable = hasher is not None
         if hasher is None or hasher.algorithm != digest.algorithm:
             hasher = await self._read_again(upload, digest.algorithm)
         if hasher.count != progress.size:
             raise out_of_order(hasher.count)
-        return await self._write(upload, self._seal(upload, progress.size, digest, hasher.digest()))
+        sealing = self._seal(upload, progress.size, digest, hasher.digest(), durable=durable)
+        return await self._write(upload, sealing)
 
     async def _read_again(self, upload: Upload, algorithm: str) -> Hasher:
         hasher = new_hasher(algorithm)
@@ -252,9 +255,11 @@ class UploadSessions:
             raise _unknown(upload.id) from error
         return hasher
 
-    def _seal(self, upload: Upload, size: int, digest: Digest, proven: Digest) -> Plan[int]:
+    def _seal(
+        self, upload: Upload, size: int, digest: Digest, proven: Digest, *, durable: bool
+    ) -> Plan[int]:
         """The commit: blob, then link, then the upload's end. `proven` is the digest of the
-        upload's `size` bytes."""
+        upload's `size` bytes, `durable` whether they were synced by the request that wrote them."""
         if proven != digest:
             yield Delete(paths.upload_folder(upload.name, upload.id))
             raise DigestInvalid(
@@ -268,7 +273,8 @@ class UploadSessions:
         elif size == 0:
             blob = Put(paths.blob(digest), b"")
         else:
-            blob = Move(paths.upload_data(upload.name, upload.id), paths.blob(digest), size)
+            data = paths.upload_data(upload.name, upload.id)
+            blob = Move(data, paths.blob(digest), size, durable)
         if stored is not None and stored.size != size:
             self._on_corrupt(digest)
         yield Publish([[blob], [blobs.layer_entry(upload.name, digest)]])

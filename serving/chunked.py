@@ -1,7 +1,7 @@
-"""Where the body of a request ends: counted by Content-Length, or in chunks (RFC 9112, 6.2 and 7.1).
+"""Where the body of a request ends: by Content-Length, or by its chunks (RFC 9112, 6.2 and 7.1).
 
-A framing sees every byte after the head once, either on the loop (`feed`) or in a worker's buffer (`squeeze`), never in
-two threads at once. It does no I/O.
+A framing sees every byte after the head once, either on the loop (`feed`) or in a worker's buffer
+(`squeeze`), never in two threads at once. It does no I/O.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Framing(Protocol):
         ...
 
     def feed(self, received: bytes) -> list[bytes]:
-        """The pieces of the body in `received`; uncopied where it is all body. Raises BodyInvalid."""
+        """The body's pieces in `received`; uncopied where it is all body. Raises BodyInvalid."""
         ...
 
     def squeeze(self, buffer: bytearray, view: memoryview, start: int, end: int) -> int:
@@ -86,7 +86,10 @@ class Counted:
 
 
 class Dechunker:
-    """A body in chunks: strict sizes (hexadecimal digits only), CRLF only; extensions and trailers are read over."""
+    """A body in chunks: sizes of hexadecimal digits and CRLF only.
+
+    Extensions and trailers are read over.
+    """
 
     __slots__ = ("_after_data", "_in_trailer", "_left", "_line", "_trailer_size", "ended", "rest")
 

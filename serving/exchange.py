@@ -1,7 +1,7 @@
-"""One request and its answer, as the ASGI application sees them (ASGI specification, HTTP connection scope).
+"""One request and its answer, as an ASGI application sees them (ASGI, HTTP connection scope).
 
-The head of the answer goes out together with the first message of its body, in one write. An application that has
-headers but no body yet sends an empty body message with `more_body`.
+The head of the answer goes out together with the first message of its body, in one write. An
+application that has headers but no body yet sends an empty body message with `more_body`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Application = Callable[
 ZEROCOPY: Final = "http.response.zerocopysend"
 
 JOINED: Final = 64 << 10
-"""a first body message up to this size is copied behind the head; a bigger one is passed on as it is"""
+"""bytes of a first body message that are copied behind the head; a bigger one is passed on as is"""
 
 UNREAD_LIMIT: Final = 1 << 20
 """bytes of an unwanted body that are read and dropped after the answer"""
@@ -168,7 +168,7 @@ class Exchange:
             self._refuse(500, b"Internal Server Error")
 
     def _refuse(self, status: int, text: bytes) -> None:
-        """A bare answer where none was begun; else only the end of the connection tells the client."""
+        """A bare answer where none was begun; else the end of the connection has to do."""
         if self.lost or self.complete:
             return
         if self._head_sent:
@@ -227,10 +227,7 @@ class Exchange:
 
     def _put(self, body: bytes, *, more: bool) -> None:
         """Writes a piece of the body, behind the head where that is still here."""
-        if self._head_sent:
-            pieces = []
-        else:
-            pieces = self._head(None if more else len(body))
+        pieces = [] if self._head_sent else self._head(None if more else len(body))
         if not self._bodiless:
             size = len(body)
             if not self._chunked:
@@ -292,7 +289,7 @@ class Exchange:
             self._completed()
 
     def _head(self, size: int | None) -> list[bytes]:
-        """The head; `size` is that of the body where the application has said nothing and all of it is here."""
+        """The head; `size` is that of the body where all of it is here, else None."""
         service, headers, status = self._wire.service, self._headers, self._status
         self._bodiless = status in _NO_BODY or self.scope["method"] == "HEAD"
         if not self.body.ended or service.stopping:

@@ -1,8 +1,9 @@
 """Lanes: how the bytes of a big body pass by the event loop.
 
-A lane is opened for one transfer and closed with it. While it is open nobody else reads (or writes) the connection. One
-owner at a time: when the peer is gone, a limit was reached or the process ends, `stop` only wakes whoever waits or works;
-the descriptor is closed by the owner, after it has left. A transport that cannot be read past (TLS) has its own lanes.
+A lane is opened for one transfer and closed with it. While it is open nobody else reads (or writes)
+the connection. One owner at a time: when the peer is gone, a limit was reached or the process ends,
+`stop` only wakes whoever waits or works; the descriptor is closed by the owner, after it has left.
+A transport that cannot be read past (TLS) has its own lanes.
 """
 
 from __future__ import annotations
@@ -35,14 +36,17 @@ class Lane(Protocol):
     """it waits for the peer"""
 
     async def receive(self, framing: Framing, received: list[bytes], sink: Sink) -> None:
-        """Gives `sink` the pieces already `received`, then all the rest of the body, in a worker thread.
+        """Gives `sink`, in a worker thread, what was `received` already and the rest of the body.
 
-        Raises ClientDisconnected (after the sink got what came), BodyInvalid, and what the sink raises.
+        Raises ClientDisconnected (the sink has got what came), BodyInvalid, and what `sink` raises.
         """
         ...
 
     async def send_file(self, head: bytes, file: OpenFile, *, offset: int, count: int) -> None:
-        """Sends `head`, then `count` bytes of `file`. Raises ClientDisconnected, and EOFError where the file is shorter."""
+        """Sends `head`, then `count` bytes of `file`.
+
+        Raises ClientDisconnected, EOFError where the file is shorter, OSError where it is broken.
+        """
         ...
 
     def stop(self, reason: ClientDisconnected) -> None:
@@ -53,7 +57,7 @@ class Lane(Protocol):
 
 
 class LaneSocket:
-    """The socket of a plain TCP connection, taken from its transport: a descriptor of its own for the same socket."""
+    """The socket of a plain TCP connection, by a descriptor that its transport does not close."""
 
     __slots__ = ("_loop", "_waiter", "moved", "socket", "stopped", "waiting")
 
@@ -70,7 +74,7 @@ class LaneSocket:
         self.stopped: ClientDisconnected | None = None
 
     async def readable(self) -> None:
-        """Waits, without a thread, until there is something to read. Raises the reason of `stop`."""
+        """Waits on the loop until there is something to read. Raises the reason of `stop`."""
         await self._ready(self._loop.add_reader, self._loop.remove_reader)
 
     async def writable(self) -> None:
@@ -100,7 +104,10 @@ class LaneSocket:
             self._waiter.set_result(None)
 
     async def work(self, executor: Executor, job: Callable[[], T]) -> T:
-        """Runs `job` in a worker thread, which owns the socket meanwhile; returns when it has left, cancelled or not."""
+        """Runs `job` in a worker thread, the owner of the socket meanwhile.
+
+        Even where it is cancelled, this ends only when the worker has left.
+        """
         future = self._loop.run_in_executor(executor, job)
         try:
             return await asyncio.shield(future)
@@ -123,7 +130,7 @@ class LaneSocket:
 
 
 async def left(worker: asyncio.Future[Any]) -> None:
-    """Waits until `worker` has ended, whatever it raises, and even if this task is cancelled meanwhile."""
+    """Waits until `worker` has ended, whatever it raises and however often this is cancelled."""
     while not worker.done():
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait([worker])

@@ -13,10 +13,10 @@ _TRIES: Final = 16
 
 
 def listen(address: str) -> list[socket.socket]:
-    """Listening sockets for `host:port`, `[IPv6]:port`, or `:port` (IPv4, and IPv6 where there is any).
+    """Listening sockets for `host:port`, `[IPv6]:port`, or `:port` (both families).
 
-    Port 0 is a free one, the same for both families. Raises ValueError for what is not an address,
-    OSError where it cannot be had.
+    A machine without IPv6 gets IPv4 alone. Port 0 is a free one, the same for both families.
+    Raises ValueError for what is not an address, OSError where it cannot be had.
     """
     host, port = split(address)
     if host:

@@ -1,16 +1,14 @@
 """HTTP/1.1 on one connection (RFC 9112), as the protocol class of uvicorn's server object.
 
-Only heads go through the parser. Bodies are cut off before it and reach the application without copies, or by a lane
-(serving/lane.py) straight from the socket; files go out by sendfile. Requests are answered one after the other. Anything
-else than HTTP/1.x is refused; upgrades are not offered. Time limits are looked at by one ticker for all connections.
+Only heads go through the parser. Bodies are cut off before it and reach the application without
+copies, or by a lane (serving/lane.py) straight from the socket; files go out by sendfile. Requests
+are answered one after the other. Anything else than HTTP/1.x is refused; upgrades are not offered.
+Time limits are looked at by one ticker for all connections.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import sys
-import termios
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -18,13 +16,14 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from serving.body import EXTENSION, BodyTimeout, ClientDisconnected
-from serving.bulk import BulkPool, SocketLane
+from serving.bulk import SocketLane
 from serving.chunked import Counted, Dechunker
 from serving.exchange import JOINED, UNREAD_LIMIT, ZEROCOPY, Exchange
 from serving.lane import Lane
 from serving.request_body import EmptyBody, WireBody
 from serving.request_head import HeadInvalid, HeadParser
 from serving.service import Service
+from serving.standstill import AT_REST, movement
 
 _ASGI: Final = {"version": "3.0", "spec_version": "2.4"}
 _EMPTY: Final = EmptyBody()
@@ -68,15 +67,9 @@ class HTTPProtocol(asyncio.Protocol):
         self._since = service.now
         """when the head began"""
         self._lane: Lane | None = None
-        self._moved = (0, False, 0, 0)
-        """what tells whether bytes move: by lane (and whether it waits), in the transport, in the
-        kernel"""
+        self._moved = AT_REST
         self._writable: asyncio.Future[None] | None = None
         self._extensions: dict[str, Any] = {}
-
-    @property
-    def bulk(self) -> BulkPool:
-        return self.service.bulk
 
     # What the transport calls.
 
@@ -84,12 +77,17 @@ class HTTPProtocol(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._state.connections.add(self)  # type: ignore[arg-type]  # uvicorn names its own classes
         self._plain = transport.get_extra_info("sslcontext") is None
-        self._scheme = "http" if self._plain else "https"
         if self._plain:
             self._extensions[ZEROCOPY] = {}
         peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-        self._client = (peer[0], peer[1]) if isinstance(peer, tuple) else None
-        self._server = (own[0], own[1]) if isinstance(own, tuple) else None
+        self._scope = {
+            "type": "http",
+            "asgi": _ASGI,
+            "scheme": "http" if self._plain else "https",
+            "client": peer[:2] if isinstance(peer, tuple) else None,
+            "server": own[:2] if isinstance(own, tuple) else None,
+            "root_path": "",
+        }
 
     def connection_lost(self, error: Exception | None) -> None:
         self._state.connections.discard(self)
@@ -112,9 +110,7 @@ class HTTPProtocol(asyncio.Protocol):
         exchange.body.fail(
             ClientDisconnected("the client closed the connection before its body was complete")
         )
-        return (
-            self._plain
-        )  # a half-close: the answer under way is still sent; TLS transports cannot
+        return self._plain  # half-closed: the answer is still sent, where the transport can do it
 
     def pause_writing(self) -> None:
         self.crowded = True
@@ -144,29 +140,13 @@ class HTTPProtocol(asyncio.Protocol):
 
     def _begin(self, parser: HeadParser, rest: bytes) -> None:
         path, raw_path, query = parser.target()
-        body: WireBody | EmptyBody = _EMPTY
-        if parser.length:
-            body = WireBody(
-                self,
-                Counted(parser.length),
-                length=parser.length,
-                expects_continue=parser.expects_continue,
-            )
-        elif parser.chunked:
-            body = WireBody(
-                self, Dechunker(), length=None, expects_continue=parser.expects_continue
-            )
+        body = self._body(parser)
         extensions = self._extensions.copy()
         extensions[EXTENSION] = body
         scope = {
-            "type": "http",
-            "asgi": _ASGI,
+            **self._scope,
             "http_version": parser.version,
-            "server": self._server,
-            "client": self._client,
-            "scheme": self._scheme,
             "method": parser.method,
-            "root_path": "",
             "path": path,
             "raw_path": raw_path,
             "query_string": query,
@@ -174,20 +154,25 @@ class HTTPProtocol(asyncio.Protocol):
             "state": self._app_state.copy(),
             "extensions": extensions,
         }
-        exchange = self._exchange = Exchange(
-            self, scope, body, parser.keep_alive and not self._closing
-        )
+        keep_alive = parser.keep_alive and not self._closing
+        exchange = self._exchange = Exchange(self, scope, body, keep_alive)
         if parser.plain:
             parser.reset()
         else:
             parser.renew()
-        if body is _EMPTY:
-            self._take = self._hold
-        else:
-            self._take = self._take_body
+        self._take = self._hold if body is _EMPTY else self._take_body
         if rest:
             self._take(rest)
         exchange.start(self._application)
+
+    def _body(self, parser: HeadParser) -> WireBody | EmptyBody:
+        expects = parser.expects_continue
+        if parser.length:
+            framing = Counted(parser.length)
+            return WireBody(self, framing, length=parser.length, expects_continue=expects)
+        if parser.chunked:
+            return WireBody(self, Dechunker(), length=None, expects_continue=expects)
+        return _EMPTY
 
     def _take_body(self, received: bytes) -> None:
         exchange = self._exchange
@@ -217,11 +202,13 @@ class HTTPProtocol(asyncio.Protocol):
             self._drop(body, keep_alive=exchange.keep_alive)
         elif exchange.keep_alive:
             self._next()
+        elif self._held:  # closing with unread bytes would reset the connection
+            self._linger()
         else:
             self.close()
 
     def _next(self) -> None:
-        """Goes on with the next request, if its beginning is here and the client reads its answers."""
+        """Goes on with the next request, where its beginning is here and the answers are read."""
         self._take = self._take_head
         if self._held:
             if self.crowded:
@@ -239,7 +226,7 @@ class HTTPProtocol(asyncio.Protocol):
     # Ends.
 
     def _drop(self, body: WireBody, *, keep_alive: bool) -> None:
-        """Reads over a body that was not wanted, so that the client can read the answer (RFC 9112, 9.6)."""
+        """Reads over an unwanted body, so that the client can read the answer (RFC 9112, 9.6)."""
         if self._lane is not None:
             self.abort()
             return
@@ -248,9 +235,9 @@ class HTTPProtocol(asyncio.Protocol):
         body.forget()
         if keep_alive:
             self._take = self._take_unwanted
+            self.resume()
         else:
             self._linger()
-        self.resume()
 
     def _take_unwanted(self, received: bytes) -> None:
         body = self._unwanted
@@ -268,16 +255,18 @@ class HTTPProtocol(asyncio.Protocol):
         """Answers no more; the client has some time to read what was sent."""
         self._closing = True
         self._take = self._ignore
-        self._half_close()
+        self._held = b""
+        if self._ended:
+            self.close()
+            return
+        if self._plain and not self._transport.is_closing():
+            self._transport.write_eof()
+        self.resume()
 
     def _ignore(self, received: bytes) -> None:
         self._dropped += len(received)
         if self._dropped > UNREAD_LIMIT:
             self.pause()
-
-    def _half_close(self) -> None:
-        if self._plain and not self._transport.is_closing():
-            self._transport.write_eof()
 
     def _refuse(self, error: HeadInvalid) -> None:
         text = error.message.encode("ascii", "replace") + b"\n"
@@ -302,8 +291,10 @@ class HTTPProtocol(asyncio.Protocol):
         self._transport.abort()
 
     def shutdown(self) -> None:
-        """The process stops: an idle connection is closed now, a busy one after its answer, one that was just made after
-        its first request."""
+        """The process stops: closes an idle connection now, a busy one after its answer.
+
+        One that was just made gets a moment, and an answer to its first request.
+        """
         self._closing = True
         if self._exchange is not None:
             self._exchange.keep_alive = False
@@ -312,21 +303,13 @@ class HTTPProtocol(asyncio.Protocol):
 
     def look(self, now: float) -> None:
         """Ends the connection if it has reached one of its time limits. Called by the ticker."""
-        limits, lane, exchange = self.service.limits, self._lane, self._exchange
-        unsent = self._transport.get_write_buffer_size()
-        waiting = lane is not None and lane.waiting
-        stuck = unsent > 0 or waiting
-        moved = (
-            lane.moved if lane else 0,
-            waiting,
-            unsent,
-            self._unacknowledged() if stuck else 0,
-        )
+        limits, exchange = self.service.limits, self._exchange
+        moved = movement(self._transport, self._lane)
         if moved != self._moved:
             self._moved = moved
             self._seen = now
         quiet = now - self._seen
-        if stuck:
+        if moved.is_up_to_the_peer:
             if quiet > limits.idle:
                 self._time_out()
         elif exchange is not None:
@@ -340,15 +323,6 @@ class HTTPProtocol(asyncio.Protocol):
                 self.close()
         elif quiet > limits.keep_alive:
             self.close()
-
-    def _unacknowledged(self) -> int:
-        """Bytes that the kernel holds for the peer: a slow reader moves them long before there is room for more."""
-        descriptor = self._transport.get_extra_info("socket").fileno()
-        try:
-            held = fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4))
-        except OSError:
-            return 0
-        return int.from_bytes(held, sys.byteorder)
 
     def _time_out(self) -> None:
         if self._lane is not None:

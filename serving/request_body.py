@@ -1,7 +1,7 @@
 """Bodies of requests as the application reads them (the seam is serving/body.py).
 
-WireBody is fed by its connection and lets it read only as far as somebody wants the bytes. EmptyBody stands for no body.
-ReceivedBody reads ASGI messages, for any other server.
+WireBody is fed by its connection and lets it read only as far as somebody wants the bytes.
+EmptyBody stands for no body. ReceivedBody reads ASGI messages, for any other server.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from serving.body import (
 from serving.bulk import BUFFER, Buffer, BulkPool, refill
 from serving.chunked import Framing
 from serving.lane import Lane, left
+from serving.service import Service
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -39,9 +40,7 @@ class Flow(Protocol):
     """What a body asks of its connection."""
 
     loop: asyncio.AbstractEventLoop
-
-    @property
-    def bulk(self) -> BulkPool: ...
+    service: Service
 
     def pause(self) -> None: ...
 
@@ -205,7 +204,7 @@ class WireBody:
         lane = None if self.ended else self._flow.open_lane()
         if lane is None:
             self._ask(BATCH)
-            await pump_parts(self._next, sink, self._flow.bulk)
+            await pump_parts(self._next, sink, self._flow.service.bulk)
         else:
             await self._pump_lane(lane, sink)
         return self.received - before
@@ -319,7 +318,7 @@ class ReceivedBody:
 
 
 def body_of(scope: Scope, receive: Receive) -> RequestBody:
-    """The body of the request: the connection's own, or over `receive` where the server has none."""
+    """The body of the request: the connection's, or over `receive` where the server has none."""
     body: RequestBody | None = scope.get("extensions", {}).get(EXTENSION)
     if body is not None:
         return body
@@ -332,9 +331,10 @@ def body_of(scope: Scope, receive: Receive) -> RequestBody:
 async def pump_parts(
     next_parts: Callable[[], Awaitable[list[bytes]]], sink: Sink, pool: BulkPool | None
 ) -> None:
-    """Gives all parts to `sink` in a worker thread: one batch is gathered while the one before is in the sink's hands.
+    """Gives all parts to `sink` in a worker thread, gathering one batch while it has another.
 
-    What came before a disconnect is given too, before that is raised. No thread is held while the peer is waited for.
+    What came before a disconnect is given too, before that is raised. No thread is held while the
+    peer is waited for.
     """
     loop = asyncio.get_running_loop()
     worker: asyncio.Future[None] | None = None

@@ -47,7 +47,10 @@ class HeadParser:
         self.renew()
 
     def renew(self) -> None:
-        """Gets ready for the next head after a request with a body, or one that asked for another protocol."""
+        """Gets ready for the next head with a new parser: this one waits for a body, or is at odds.
+
+        A request for another protocol leaves it so.
+        """
         self._parser = httptools.HttpRequestParser(self)
         self.reset()
 
@@ -60,7 +63,7 @@ class HeadParser:
         self.expects_continue = False
         self.version = ""
         self.keep_alive = False
-        """The client would use the connection for another request. HTTP/1.0 clients are not asked."""
+        """the client would use the connection again; HTTP/1.0 clients are not asked"""
         self._url = b""
         self._heads = 0
         self._overrun = False
@@ -78,7 +81,7 @@ class HeadParser:
         return not (self.length or self.chunked or self._parser.should_upgrade())
 
     def feed(self, received: bytes) -> int:
-        """Takes the bytes of a head, in any pieces; returns where it ends in `received`, or 0 while it has not ended.
+        """Takes a head in any pieces; returns where it ends in `received`, 0 where it goes on.
 
         Raises HeadInvalid.
         """
@@ -98,7 +101,7 @@ class HeadParser:
         return 0
 
     def _end_in(self, received: bytes, position: int) -> int:
-        """Where the empty line ends that ends the head, or 0. It may have begun in an earlier piece."""
+        """Where the empty line ends that ends the head, or 0; it may begin in an earlier piece."""
         tail = self._tail
         if tail:
             found = (tail + received[position : position + 3]).find(_END)
@@ -116,7 +119,7 @@ class HeadParser:
         try:
             self._parser.feed_data(block)
         except httptools.HttpParserUpgrade:
-            pass  # another protocol was asked for; the request is answered as plain HTTP (RFC 9110, 7.8)
+            pass  # no other protocol is spoken: the request is answered as it is (RFC 9110, 7.8)
         except httptools.HttpParserCallbackError as error:
             raise (
                 error.__context__ if isinstance(error.__context__, HeadInvalid) else error

@@ -1,6 +1,8 @@
-"""Files go out by sendfile(2), on the loop: no thread is held by a slow reader, no byte passes through Python.
+"""Files go out by sendfile(2), on the loop: no thread is held by a slow reader, no byte passes
+through Python.
 
-The loop must not wait for a disk either: pages that are not in memory are read in a worker thread first.
+The loop must not wait for a disk either: pages that are not in memory are read in a worker thread
+first.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ async def send_file(
 ) -> None:
     """Sends `head` and `count` bytes of `file` from `offset`.
 
-    Raises ClientDisconnected, EOFError where the file has fewer bytes, OSError where it cannot be read: the connection
-    must then be aborted.
+    Raises ClientDisconnected, EOFError where the file has fewer bytes, OSError where it cannot be
+    read: the connection must then be aborted.
     """
     try:
         await _send_head(wire, head)
@@ -78,7 +80,9 @@ async def _send_pieces(
 
 
 def _in_memory(file: int, position: int) -> bool:
-    """Whether the byte at `position` can be had without waiting; False too where the file system cannot tell."""
+    """Whether the byte at `position` can be had without waiting; False too where the file system
+    cannot tell.
+    """
     try:
         os.preadv(file, [bytearray(1)], position, os.RWF_NOWAIT)
     except OSError:

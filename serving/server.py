@@ -1,4 +1,4 @@
-"""The runner of one HTTP process: uvicorn's server with our protocol class, our clock, our way to stop.
+"""The runner of an HTTP process: uvicorn's server with our protocol, our clock, our way to stop.
 
 Stopping: SIGTERM -> no longer ready -> go on accepting for the drain delay -> stop listening and
 close idle connections -> let running requests end within the drain timeout -> cancel the rest ->
@@ -143,17 +143,16 @@ class _Server(uvicorn.Server):
             loop.remove_signal_handler(signal.SIGINT)
 
     def stop(self) -> None:
-        again = self.service.stopping
-        self._begin_stopping()
-        if again or not self.options.drain_delay:
+        if self.service.stopping or not self.options.drain_delay:
             self._leave.set()
         else:
             asyncio.get_running_loop().call_later(self.options.drain_delay, self._leave.set)
+        self._begin_stopping()
 
     def _interrupt(self) -> None:
         self._interrupted = True
-        self._begin_stopping()
         self._leave.set()
+        self._begin_stopping()
 
     def _begin_stopping(self) -> None:
         if not self.service.stopping:
@@ -206,10 +205,16 @@ class _Server(uvicorn.Server):
         """The clock of all connections: time limits, the `date` header, a changed certificate."""
         loop = asyncio.get_running_loop()
         while True:
-            await self.on_tick(0)  # uvicorn's: makes the headers of every answer anew
-            now = self.service.now = loop.time()
-            for connection in list(self.server_state.connections):
-                cast(HTTPProtocol, connection).look(now)
-            if self.options.tls is not None:
-                self.options.tls.refresh()
+            try:
+                await self.on_tick(0)  # uvicorn's: makes the headers of every answer anew
+                self.service.now = loop.time()
+                self._look()
+            except Exception:
+                logger.exception("a tick of the server failed")
             await asyncio.sleep(self.options.limits.tick)
+
+    def _look(self) -> None:
+        for connection in list(self.server_state.connections):
+            cast(HTTPProtocol, connection).look(self.service.now)
+        if self.options.tls is not None:
+            self.options.tls.refresh()

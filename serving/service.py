@@ -1,4 +1,4 @@
-"""What the connections of one process share: their time limits, a coarse clock, the bulk threads, rendered heads."""
+"""What the connections of one process share: limits, a coarse clock, threads, rendered heads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _STATUS_LINES: Final = _status_lines()
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """Limits in seconds; none is on a whole request. A slow but moving transfer may last for days."""
+    """Limits in seconds; none is on a whole request: a slow transfer may last for days."""
 
     head: float = 30.0
     """from the first byte of a request's head (or from the connection's start) to its last"""

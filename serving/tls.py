@@ -1,7 +1,7 @@
 """TLS for a server whose certificate is renewed under it (cert-manager, Kubernetes secrets).
 
-New connections get the new certificate, old ones go on. A pair that cannot be used is reported once and the last good one
-stays.
+New connections get the new certificate, old ones go on. A pair that cannot be used is reported once
+and the last good one stays.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ReloadingContext:
         ciphers: Sequence[str] = (),
         reloaded: Reloaded = lambda error: None,
     ) -> None:
-        """`certificate` (with its chain) and `key` are paths of PEM files; `ciphers` are OpenSSL names for TLS 1.2.
+        """`certificate` (with its chain) and `key` are PEM files; `ciphers` OpenSSL's for TLS 1.2.
 
         Raises OSError (ssl.SSLError is one) where the pair cannot be used.
         """
@@ -42,7 +42,7 @@ class ReloadingContext:
         self.context = self._load()
 
     def refresh(self) -> bool:
-        """Takes the files anew where they have changed; whether new connections now get another certificate."""
+        """Takes the files anew if they have changed; whether there is a new certificate now."""
         stamp = self._stamp()
         if stamp == self._seen:
             return False

@@ -1,7 +1,8 @@
-"""Worker processes on the same listening sockets: one process more for each core that small replies need.
+"""Worker processes on the same listening sockets, for small replies on more than one core.
 
-The parent makes the sockets before, forks while it has neither threads nor a loop, and does nothing else than watch: it
-never accepts, so no connection is lost with it. One worker is the parent itself.
+The parent makes the sockets before, forks while it has neither threads nor a loop, and does nothing
+else than watch: it never accepts, so no connection is lost with it. One worker is the parent
+itself.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ logger = logging.getLogger(__name__)
 def run(workers: int, sockets: Sequence[socket.socket], child: Callable[[int], int]) -> int:
     """Runs `child(index)` in `workers` processes until all have ended; returns the exit code.
 
-    SIGTERM and SIGINT are passed on. A worker that dies otherwise is started again. `sockets` are closed
-    here once the workers stop. Must be called before any thread or event loop is made.
+    SIGTERM and SIGINT are passed on. A worker that dies otherwise is started again. `sockets` are
+    closed here once the workers stop. Must be called before any thread or event loop is made.
     """
     if workers == 1:
         return child(0)
@@ -68,7 +69,7 @@ class _Parent:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return self._code
 
-    def _start_due(self, mask: set[signal.Signals]) -> None:
+    def _start_due(self, mask: set[int | signal.Signals]) -> None:
         now = time.monotonic()
         for index in [index for index, due in self._due.items() if due <= now]:
             del self._due[index]
@@ -78,7 +79,7 @@ class _Parent:
                 self._be_worker(index, parent, mask)
             self._alive[pid] = index
 
-    def _be_worker(self, index: int, parent: int, mask: set[signal.Signals]) -> None:
+    def _be_worker(self, index: int, parent: int, mask: set[int | signal.Signals]) -> None:
         """The new process. Never returns."""
         code = 1
         try:

@@ -2,9 +2,9 @@
 visible, and the rename is durable before the next group appears.
 
 A sync waits for a commit of the file system's journal, and that is what a small push costs. So all
-files of all groups are written first, their write-back begun, and then they are synced together:
-the first sync commits for nearly all of them. After that each group costs the commit of its
-renames.
+files of all groups are written first and their write-back begun; then the files of a group are
+synced after the renames of the group before: one commit makes both last, and the sync of the
+renames' folders finds nothing left to do.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import errno
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from storage.driver import InvalidOffset, PathNotFound, Unavailable
@@ -63,15 +64,15 @@ def move_file(root: str, folders: Folders, source: str, target: str) -> None:
     """Renames a file that no writer has open, durably. Raises PathNotFound, Busy, InvalidPath,
     Unavailable."""
     work = _Workshop(root, folders)
-    _run(work, [[_MovedFile(work, source, target, None)]])
+    _run(work, [[_MovedFile(work, source, target, None, durable=False)]])
 
 
 def _piece(work: _Workshop, entry: Entry) -> _Piece:
     match entry:
         case Put(path, content):
             return _NewFile(work, path, content)
-        case Move(source, target, size):
-            return _MovedFile(work, source, target, size)
+        case Move(source, target, size, durable):
+            return _MovedFile(work, source, target, size, durable=durable)
         case Keep(path):
             return _KeptFile(work, path)
         case PutFolder(path, files):
@@ -81,20 +82,39 @@ def _piece(work: _Workshop, entry: Entry) -> _Piece:
 def _run(work: _Workshop, groups: Sequence[Sequence[_Piece]]) -> None:
     at = ""
     try:
-        for piece in (piece for group in groups for piece in group):
-            at = piece.path
-            piece.prepare()
-        work.sync()
+        written = []
         for group in groups:
-            dirty: dict[str, None] = {}
+            for piece in group:
+                at = piece.path
+                piece.prepare()
+            written.append(work.take_unsynced())
+        dirty: dict[str, None] = {}
+        for group, unsynced in zip(groups, written, strict=True):
+            unsynced.sync()
+            work.folders.sync(dirty)
+            dirty = {}
             for piece in group:
                 at = piece.path
                 piece.appear(dirty)
-            work.folders.sync(dirty)
+        work.folders.sync(dirty)
     except OSError as error:
         raise storage_error(error, at) from error
     finally:
         work.close()
+
+
+@dataclass(slots=True)
+class _Unsynced:
+    """What was written and has to be made durable."""
+
+    files: list[int] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+
+    def sync(self) -> None:
+        for descriptor in self.files:
+            os.fsync(descriptor)
+        for folder in self.folders:
+            sync_folder(folder)
 
 
 class _Workshop:
@@ -104,24 +124,25 @@ class _Workshop:
         self.root = root
         self.folders = folders
         self._open: list[int] = []
-        self._unsynced: list[int] = []
-        self._unsynced_folders: list[str] = []
+        self._unsynced = _Unsynced()
         self._leftovers: dict[str, None] = {}
 
     def host(self, path: str) -> str:
         return self.root + path
 
-    def hold(self, descriptor: int) -> None:
-        """Takes over a file that has to be synced, and is open to the end: with it goes its
-        lock."""
+    def hold(self, descriptor: int, *, durable: bool = False) -> None:
+        """Takes over a file that is open to the end: with it goes its lock. It has to be synced,
+        unless it is `durable`."""
         self._open.append(descriptor)
-        self._unsynced.append(descriptor)
+        if not durable:
+            self._unsynced.files.append(descriptor)
 
     def write(self, host: str, content: bytes) -> None:
         """Writes a new file."""
         descriptor = os.open(host, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
         self.hold(descriptor)
         write_all(descriptor, content)
+        start_writeback(descriptor)
 
     def write_temporary(self, target: str, content: bytes) -> str:
         """Writes the file that will become `target` -> its name. The folder has to be there."""
@@ -135,7 +156,7 @@ class _Workshop:
         folder = sibling(target, NEW)
         self._leftovers[folder] = None
         os.mkdir(folder)
-        self._unsynced_folders.append(folder)
+        self._unsynced.folders.append(folder)
         return folder
 
     def make_below(self, folder: str, base: str) -> None:
@@ -150,23 +171,16 @@ class _Workshop:
             self.make_below(os.path.dirname(folder), base)
             os.mkdir(folder)
         if base in self._leftovers:
-            self._unsynced_folders.append(folder)
+            self._unsynced.folders.append(folder)
 
     def rename(self, source: str, target: str) -> None:
         os.rename(source, target)
         self._leftovers.pop(source, None)
 
-    def sync(self) -> None:
-        """Makes all durable that was written since the last time."""
-        if len(self._unsynced) > 1:
-            for descriptor in self._unsynced:
-                start_writeback(descriptor)
-        for descriptor in self._unsynced:
-            os.fsync(descriptor)
-        for folder in self._unsynced_folders:
-            sync_folder(folder)
-        self._unsynced.clear()
-        self._unsynced_folders.clear()
+    def take_unsynced(self) -> _Unsynced:
+        """What was written since the last time."""
+        taken, self._unsynced = self._unsynced, _Unsynced()
+        return taken
 
     def close(self) -> None:
         for descriptor in self._open:
@@ -206,7 +220,7 @@ class _NewFile:
             except FileNotFoundError:
                 # The folder was removed, and the temporary file with it.
                 self.prepare()
-                self._work.sync()
+                self._work.take_unsynced().sync()
             else:
                 self._work.folders.entered(os.path.dirname(self._target), dirty)
                 return
@@ -214,13 +228,16 @@ class _NewFile:
 
 
 class _MovedFile:
-    def __init__(self, work: _Workshop, source: str, target: str, size: int | None) -> None:
+    def __init__(
+        self, work: _Workshop, source: str, target: str, size: int | None, *, durable: bool
+    ) -> None:
         self.path = target
         self._work = work
         self._source_path = source
         self._source = work.host(source)
         self._target = work.host(target)
         self._size = size
+        self._durable = durable
 
     def prepare(self) -> None:
         source = self._source_path
@@ -229,7 +246,7 @@ class _MovedFile:
             descriptor = os.open(self._source, os.O_WRONLY)
         except (IsADirectoryError, FileNotFoundError, NotADirectoryError) as error:
             raise PathNotFound(source) from error
-        self._work.hold(descriptor)
+        self._work.hold(descriptor, durable=self._durable)
         size = lock(descriptor, self._source, source)
         if self._size not in (None, size):
             raise InvalidOffset(source, size)
@@ -304,7 +321,7 @@ class _NewFolder:
                     self._appear_in_order(dirty)
             except FileNotFoundError:
                 self.prepare()
-                self._work.sync()
+                self._work.take_unsynced().sync()
             else:
                 return
         raise _restless(self.path)

@@ -98,18 +98,48 @@ class SlowLane:
     their turn."""
 
     def __init__(self, threads: int) -> None:
-        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="storage")
+        self._threads = threads
+        self._queue: _Queue = SimpleQueue()
+        self._started = 0
+        self._busy = 0
+        self._closed = False
+        self._pool: ThreadPoolExecutor | None = None
+
+    @property
+    def pool(self) -> ThreadPoolExecutor:
+        """Threads for what wants an executor of the standard library."""
+        if self._closed:
+            raise RuntimeError("the storage driver is closed")
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="storage-read")
+        return self._pool
 
     def submit(self, job: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
         """The future result of `job(*args)`. To be called on the loop. Raises RuntimeError after
         `close`."""
+        if self._closed:
+            raise RuntimeError("the storage driver is closed")
         loop = asyncio.get_running_loop()
-        # The shield keeps a job whose caller was cancelled from being dropped out of the queue.
-        return asyncio.shield(loop.run_in_executor(self.pool, job, *args))
+        future: asyncio.Future[T] = loop.create_future()
+        self._busy += 1
+        future.add_done_callback(self._ended)
+        if self._started < min(self._busy, self._threads):
+            name = f"storage-slow-{self._started}"
+            self._started += 1
+            threading.Thread(target=_work, args=(self._queue,), name=name, daemon=True).start()
+        self._queue.put(_Batch(loop, [(future, lambda given: job(*given), args)]))
+        return future
 
     def close(self) -> None:
         """Lets the threads end when all that was submitted is done. Does not wait for them."""
-        self.pool.shutdown(wait=False)
+        self._closed = True
+        for _ in range(self._started):
+            self._queue.put(None)
+        if self._pool is not None:
+            self._pool.shutdown(wait=False)
+
+    def _ended(self, _: asyncio.Future[T]) -> None:
+        self._busy -= 1
 
 
 def _work(queue: _Queue) -> None:
@@ -139,15 +169,14 @@ def _run(queue: _Queue, batch: _Batch | None) -> bool:
     try:
         batch.loop.call_soon_threadsafe(_deliver, outcomes)
     except RuntimeError:
-        # The loop was closed: nobody waits for these.
-        outcomes.clear()
+        outcomes.clear()  # The loop was closed: nobody waits for them.
+    # An exception's traceback leads back to this frame; what leads from here to the exception would
+    # be a cycle, and hold the job's objects, open files among them, until the next collection.
+    del batch, jobs, rest, half, future, outcomes
     return True
 
 
 def _outcome(job: Callable[[Any], Any], argument: Any) -> tuple[Any, BaseException | None]:
-    # A frame of its own, without the future: an exception that is reachable from the frame that
-    # caught it is a cycle, and would hold the job's objects (open files among them) until the next
-    # collection.
     try:
         return job(argument), None
     except BaseException as error:

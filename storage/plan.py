@@ -91,11 +91,12 @@ class Put:
 @dataclass(frozen=True, slots=True)
 class Move:
     """One file of a Publish: `source`, which must have `size` bytes and no open writer, gets the
-    name `target`."""
+    name `target`. `durable`: whatever wrote it has synced all of it."""
 
     source: str
     target: str
     size: int
+    durable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

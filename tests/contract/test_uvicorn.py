@@ -1,4 +1,6 @@
-"""What serving/ relies on of uvicorn, which promises none of it: look here first when its version is raised."""
+"""What serving/ relies on of uvicorn, which promises none of it: look here first when its version
+is raised.
+"""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,12 +37,14 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running registry. `address` is host:port."""
+    """A running registry. `address` is host:port; `pid` is the process that was started (the parent
+    of the workers, if there are several)."""
 
     address: str
     port: int
     url: str
     log: Path
+    pid: int
 
 
 class ServerError(Exception):
@@ -70,8 +72,10 @@ def running_server(
     certificate: Certificate | None = None,
     workers: int = 1,
     host: str = "localhost",
+    extra: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
     """A registry without rights on a free loopback port: ready when this yields, ended after.
+    `extra` are further variables, which win over those set here.
 
     Raises:
         ServerError: not ready in time, died, or did not end cleanly on SIGTERM.
@@ -89,16 +93,17 @@ def running_server(
         settings["REGISTRY_HTTP_TLS_CERTIFICATE"] = str(certificate.chain)
         settings["REGISTRY_HTTP_TLS_KEY"] = str(certificate.key)
     scheme = "http" if certificate is None else "https"
-    server = Server(f"{host}:{port}", port, f"{scheme}://{host}:{port}", log)
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "registry", "serve"],
             cwd=PROJECT,
-            env={**clean_environment(), **settings},
+            env={**clean_environment(), **settings, **(extra or {})},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
         )
+    url = f"{scheme}://{host}:{port}"
+    server = Server(f"{host}:{port}", port, url, log, process.pid)
     try:
         _wait_until_ready(process, server, certificate)
         yield server

@@ -61,6 +61,11 @@ def test_another_base_is_told() -> None:
     assert "set for dist3" in "\n".join(target_lines(found, base="dist2", quick=False))
 
 
+def test_absolute_targets_have_no_base() -> None:
+    found = [judge(Aim("start", VALUE, 1.0, 0.5, at_least=False, absolute=True), 0.7)]
+    assert list(target_lines(found, base="ours", quick=False))[1] == "targets"
+
+
 def test_quick_run_is_no_measurement() -> None:
     found = [judge(Aim("get-big", VALUE, 1.3, 1.6), 2.5)]
     assert "too little" in "\n".join(target_lines(found, base="dist3", quick=True))

@@ -42,9 +42,7 @@ async def answer(
     send: Send, content: bytes, *, status: int = 200, headers: tuple[tuple[bytes, bytes], ...] = ()
 ) -> None:
     length = (b"content-length", b"%d" % len(content))
-    await send(
-        {"type": "http.response.start", "status": status, "headers": [length, *headers]}
-    )
+    await send({"type": "http.response.start", "status": status, "headers": [length, *headers]})
     await send({"type": "http.response.body", "body": content})
 
 
@@ -82,7 +80,9 @@ class Application:
 class Loopback:
     """A running server."""
 
-    def __init__(self, application: Application, server: HTTPServer, address: tuple[Any, ...]) -> None:
+    def __init__(
+        self, application: Application, server: HTTPServer, address: tuple[Any, ...]
+    ) -> None:
         self.application = application
         self.server = server
         self.address = address

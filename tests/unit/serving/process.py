@@ -1,4 +1,5 @@
-"""A server process for tests of signals: `python -m tests.unit.serving.process WORKERS DELAY TIMEOUT`.
+"""A server process for tests of signals: `python -m tests.unit.serving.process WORKERS DELAY
+TIMEOUT`.
 
 Prints its port, then what happens to it, a word a line.
 """
@@ -17,7 +18,7 @@ from tests.unit.serving.loopback import Receive, Scope, Send, answer, body, dige
 
 
 def say(word: str) -> None:
-    print(word, flush=True)
+    os.write(1, word.encode() + b"\n")  # one write: workers share the pipe
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:

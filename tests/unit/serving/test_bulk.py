@@ -15,6 +15,7 @@ import pytest
 
 from serving.body import BodyInvalid, ClientDisconnected
 from serving.bulk import BUFFER, bulk_threads
+from serving.service import ConnectionLimits
 from tests.unit.serving.loopback import (
     Authority,
     Client,
@@ -263,8 +264,9 @@ def test_a_sink_that_fails_ends_the_pump_and_the_answer_arrives() -> None:
 @pytest.mark.parametrize("transport", ["plain", "tls"])
 def test_broken_chunks_within_a_pump_are_400(transport: str, authority: Authority) -> None:
     tls = transport == "tls"
+    context, limits = (authority.context() if tls else None), ConnectionLimits(linger=0.3)
     with (
-        recording(tls=authority.context() if tls else None) as (server, recorder),
+        recording(tls=context, limits=limits) as (server, recorder),
         server.connect(authority.client() if tls else None) as client,
     ):
         client.send(head(None) + chunked(BIG, 32768)[: 2 << 20] + b"nonsense" * 10_000)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,18 +39,20 @@ def squeezed(framing: Framing, pieces: list[bytes]) -> tuple[bytes, bytes]:
 
 def cut(content: bytes, places: list[int]) -> list[bytes]:
     bounds = [0, *sorted({place % (len(content) + 1) for place in places}), len(content)]
-    return [content[a:b] for a, b in zip(bounds, bounds[1:], strict=False) if a < b]
+    return [content[a:b] for a, b in pairwise(bounds) if a < b]
 
 
 chunk = st.tuples(
     st.binary(min_size=1, max_size=40),
-    st.sampled_from([b"", b";a", b" ;a=b", b"\t ; q=\"x y\""]),
+    st.sampled_from([b"", b";a", b" ;a=b", b'\t ; q="x y"']),
     st.sampled_from([b"%x", b"%X", b"0%x", b"000%X"]),
 )
 trailers = st.lists(st.sampled_from([b"A: b\r\n", b"Digest: sha256=x\r\n", b"X:\r\n"]), max_size=3)
 
 
-@given(st.lists(chunk, max_size=6), trailers, st.lists(st.integers(0, 500), max_size=30), st.booleans())
+@given(
+    st.lists(chunk, max_size=6), trailers, st.lists(st.integers(0, 500), max_size=30), st.booleans()
+)
 def test_any_chunking_in_any_pieces_gives_the_body_back(
     chunks: list[tuple[bytes, bytes, bytes]],
     trailer_lines: list[bytes],
@@ -69,7 +73,9 @@ def test_any_chunking_in_any_pieces_gives_the_body_back(
 
 
 @given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=10))
-def test_garbage_is_refused_or_waited_on_but_never_a_crash(garbage: bytes, places: list[int]) -> None:
+def test_garbage_is_refused_or_waited_on_but_never_a_crash(
+    garbage: bytes, places: list[int]
+) -> None:
     for take in (fed, squeezed):
         framing = Dechunker()
         try:
@@ -80,7 +86,10 @@ def test_garbage_is_refused_or_waited_on_but_never_a_crash(garbage: bytes, place
 
 
 @given(
-    st.lists(st.sampled_from([b"5\r\n", b"hello", b"\r\n", b"0", b"\n", b"\r", b";x", b"a: b", b"-"]), max_size=30),
+    st.lists(
+        st.sampled_from([b"5\r\n", b"hello", b"\r\n", b"0", b"\n", b"\r", b";x", b"a: b", b"-"]),
+        max_size=30,
+    ),
     st.lists(st.integers(0, 100), max_size=10),
 )
 def test_pieces_of_framing_in_any_order_mean_the_same_in_any_cut(
@@ -155,8 +164,12 @@ def test_a_piece_that_is_all_body_is_not_copied() -> None:
     assert counted.left == 1000
 
 
-@given(st.binary(min_size=1, max_size=100), st.lists(st.integers(0, 200), max_size=10), st.booleans())
-def test_a_counted_body_ends_at_its_length(content: bytes, places: list[int], by_worker: bool) -> None:
+@given(
+    st.binary(min_size=1, max_size=100), st.lists(st.integers(0, 200), max_size=10), st.booleans()
+)
+def test_a_counted_body_ends_at_its_length(
+    content: bytes, places: list[int], by_worker: bool
+) -> None:
     framing = Counted(len(content))
     if by_worker:  # a worker never asks for more than the body has
         pieces = cut(content, places)

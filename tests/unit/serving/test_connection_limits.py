@@ -121,12 +121,12 @@ def test_a_body_that_the_application_does_not_ask_for_is_not_limited() -> None:
         await asyncio.sleep(0.6)
         await answer(send, await body(scope).read(100))
 
-    with serving({"/slow": thinking}, limits=limits(idle=0.2)) as server:
-        with server.connect() as client:
-            client.send(b"PUT /slow HTTP/1.1\r\nContent-Length: 4\r\n\r\n")
-            time.sleep(0.7)
-            client.send(b"body")
-            assert client.response().content == b"body"
+    short = limits(idle=0.2)
+    with serving({"/slow": thinking}, limits=short) as server, server.connect() as client:
+        client.send(b"PUT /slow HTTP/1.1\r\nContent-Length: 4\r\n\r\n")
+        time.sleep(0.7)
+        client.send(b"body")
+        assert client.response().content == b"body"
 
 
 def test_a_client_that_does_not_read_its_answer_is_cut_off() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from serving.body import BodyTooLarge
 from serving.exchange import UNREAD_LIMIT
+from serving.service import ConnectionLimits
 from tests.unit.serving.loopback import (
     Client,
     Handler,
@@ -85,7 +86,9 @@ def test_pipelined_requests_are_answered_one_after_the_other() -> None:
         await answer(send, b"alone")
 
     with serving({**HANDLERS, "/alone": alone}) as server, server.connect() as client:
-        client.send(b"GET /alone HTTP/1.1\r\n\r\n" * 5 + put(b"abc") + put_chunked(b"x" * 99, 7) + GET)
+        client.send(
+            b"GET /alone HTTP/1.1\r\n\r\n" * 5 + put(b"abc") + put_chunked(b"x" * 99, 7) + GET
+        )
         assert [client.response().content for _ in range(8)] == [
             *[b"alone"] * 5,
             b"abc",
@@ -239,7 +242,11 @@ def test_head_has_the_headers_of_get_and_no_body() -> None:
 def test_answers_that_have_no_body(status: int) -> None:
     async def bodiless(_scope: Scope, _receive: Receive, send: Send) -> None:
         await send(
-            {"type": "http.response.start", "status": status, "headers": [(b"content-length", b"4")]}
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [(b"content-length", b"4")],
+            }
         )
         await send({"type": "http.response.body", "body": b"body"})
 
@@ -449,7 +456,8 @@ def test_a_small_body_that_was_refused_is_read_over(size: int, framing: str) -> 
 def test_a_big_body_that_was_refused_is_cut_off_but_the_answer_arrives(framing: str) -> None:
     content = b"x" * (30 << 20)
     request = put(content) if framing == "counted" else put_chunked(content, 32768)
-    with serving(HANDLERS) as server, server.connect() as client:
+    limits = ConnectionLimits(linger=0.3)
+    with serving(HANDLERS, limits=limits) as server, server.connect() as client:
         failed = _send_in_thread(client, request.replace(b"/echo", b"/refuse"))
         response = client.response()
         assert (response.status, response.content) == (401, b"who are you?")

@@ -133,7 +133,8 @@ def test_an_upgrade_is_an_ordinary_request() -> None:
 def test_http_1_0_is_not_kept_alive_and_not_told_to_continue() -> None:
     parser = HeadParser()
     parser.feed(
-        b"PUT / HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n"
+        b"PUT / HTTP/1.0\r\nConnection: keep-alive\r\n"
+        b"Content-Length: 1\r\nExpect: 100-continue\r\n\r\n"
     )
     assert not parser.keep_alive
     assert not parser.expects_continue

@@ -85,7 +85,8 @@ HELLO = b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 @pytest.mark.parametrize(
-    ("offset", "count"), [(0, len(CONTENT)), (1, 5), (12_345, 3 << 20), (len(CONTENT) - 1, 1), (7, 0)]
+    ("offset", "count"),
+    [(0, len(CONTENT)), (1, 5), (12_345, 3 << 20), (len(CONTENT) - 1, 1), (7, 0)],
 )
 def test_any_part_of_a_file_arrives_and_the_connection_goes_on(
     offset: int, count: int, path: Path

@@ -33,13 +33,15 @@ def new_serial(server: Loopback, authority: Authority) -> str:
 
 def test_a_renewed_certificate_is_served_and_old_connections_go_on(authority: Authority) -> None:
     limits = ConnectionLimits(linger=0.2)  # makes the ticks short
-    with serving({"/hello": hello}, tls=authority.context(), limits=limits) as server:
-        with server.connect(authority.client()) as old:
-            before = serial(old)
-            assert new_serial(server, authority) == before
-            authority.issue()
-            until(lambda: new_serial(server, authority) != before)
-            assert old.get("/hello").content == b"hello"
+    with (
+        serving({"/hello": hello}, tls=authority.context(), limits=limits) as server,
+        server.connect(authority.client()) as old,
+    ):
+        before = serial(old)
+        assert new_serial(server, authority) == before
+        authority.issue()
+        until(lambda: new_serial(server, authority) != before)
+        assert old.get("/hello").content == b"hello"
 
 
 def test_a_broken_pair_leaves_the_last_good_one_and_is_reported_once(authority: Authority) -> None:
@@ -92,10 +94,12 @@ def test_old_protocols_and_renegotiation_are_off_and_only_http_1_1_is_offered(
     assert context.options & ssl.OP_NO_RENEGOTIATION
     client = authority.client()
     client.set_alpn_protocols(["h2", "http/1.1"])
-    with serving({"/hello": hello}, tls=authority.context()) as server:
-        with server.connect(client) as connected:
-            assert isinstance(connected.socket, ssl.SSLSocket)
-            assert connected.socket.selected_alpn_protocol() == "http/1.1"
+    with (
+        serving({"/hello": hello}, tls=authority.context()) as server,
+        server.connect(client) as connected,
+    ):
+        assert isinstance(connected.socket, ssl.SSLSocket)
+        assert connected.socket.selected_alpn_protocol() == "http/1.1"
 
 
 def test_the_minimum_and_the_ciphers_can_be_chosen(authority: Authority) -> None:
