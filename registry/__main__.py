@@ -16,9 +16,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
 
-from storage.factory import DriverUnavailable, create_driver
-from storage.instrumented import instrument
-
 from registry.app import Background, create_app
 from registry.config import Config, ConfigError, load_config
 from registry.gc import add_arguments, main_gc
@@ -37,6 +34,8 @@ from serving.metrics import Metrics
 from serving.server import HTTPServer, ServerOptions
 from serving.tls import ReloadingContext
 from storage.driver import StorageDriver
+from storage.factory import DriverUnavailable, create_driver
+from storage.instrumented import instrument
 
 FIRST_PURGE: Final = 3600.0
 """seconds: the first purge is at a random time within it, so that replicas do not all begin at

@@ -90,7 +90,8 @@ class Place(NamedTuple):
 
 
 _DIGEST: Final = r"sha256/[0-9a-f]{64}|sha512/[0-9a-f]{128}"
-_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)*"
+_NAME_PART: Final = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+_NAME: Final = rf"{_NAME_PART}(?:/{_NAME_PART})*"
 _TAG: Final = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
 _BLOB: Final = re.compile(
     rf"{re.escape(paths.BLOBS)}/(?:"
@@ -140,6 +141,11 @@ def _other(path: str) -> Place:
     if leftover is None:
         return Place(What.UNKNOWN, path)
     return Place(What.LEFTOVER, leftover[1] or leftover[2])
+
+
+def is_name_part(text: str) -> bool:
+    """Whether a folder called so may be part of a repository's name."""
+    return re.fullmatch(_NAME_PART, text) is not None
 
 
 def _key(text: str) -> Key:

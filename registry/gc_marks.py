@@ -24,6 +24,7 @@ from registry.gc_files import (
     What,
     digest_of,
     folders_above,
+    is_name_part,
     key_of,
     locate,
     references,
@@ -32,7 +33,7 @@ from registry.gc_plan import Graph, Link, Tag, Verdict, settle
 from registry.gc_report import Progress, Report
 from registry.links import parse_link
 from storage import paths
-from storage.driver import FileInfo, FileTooLarge, StorageDriver
+from storage.driver import FileInfo, FileTooLarge, StorageDriver, Unavailable
 from storage.plan import PARALLEL, Get, Names, Plan, Stat, perform
 
 T = TypeVar("T")
@@ -106,7 +107,7 @@ class Marker:
         self._report.blobs = len(self._marks.blobs) + len(self._young_blobs)
         await self._walk(paths.REPOSITORIES, "files of repositories listed", self._take_file)
         self._settle_leftovers()
-        await in_flight(self._read, list(self._graphs.values()))
+        await in_flight(self._read, list(self._graphs))
         await self._find_empty()
         return self._marks
 
@@ -178,9 +179,12 @@ class Marker:
             case _:
                 graph.held = True
 
-    async def _read(self, graph: Graph) -> None:
+    async def _read(self, name: str) -> None:
+        graph = self._graphs.pop(name)
         found = await perform(
-            self._driver, _complete(graph, self._settings, self._marks.foreign), writes=True
+            self._driver,
+            _complete(graph, self._settings.cutoff, self._marks.foreign),
+            writes=True,
         )
         for message in found.malformed:
             self._report.malformed.add(message)
@@ -192,21 +196,21 @@ class Marker:
         )
         self._marks.blobs -= kept
         self._marks.verdicts.append(verdict)
-        del self._graphs[graph.name]
         self._report.repositories += 1
         self._progress("repositories read", self._report.repositories)
 
     async def _find_empty(self) -> None:
         """Adds the repositories of which nothing is left, those that have only folders included."""
         verdicts = {verdict.name: verdict for verdict in self._marks.verdicts}
-        names = await perform(self._driver, _repository_folders(), writes=True)
-        empty = [name for name in names if name not in verdicts]
-        empty += [verdict.name for verdict in verdicts.values() if verdict.is_empty]
-        for name in empty:
-            parts = [f"{paths.repository(name)}/{part}" for part in PARTS]
-            if not self._marks.foreign.isdisjoint(parts):
+        for name in await perform(self._driver, _repository_folders(), writes=True):
+            parts = {f"{paths.repository(name)}/{part}" for part in PARTS}
+            if parts & self._marks.foreign or (name in verdicts and not verdicts[name].is_empty):
                 continue
-            if await perform(self._driver, _is_idle(name, self._settings.cutoff)):
+            cutoff = self._settings.cutoff
+            is_empty = await perform(self._driver, _is_idle(name, cutoff), writes=True)
+            if is_empty and name not in verdicts:
+                is_empty = await perform(self._driver, _is_hollow(name, cutoff), writes=True)
+            if is_empty:
                 self._marks.empty.append(name)
 
 
@@ -218,13 +222,14 @@ class _Found:
     broken: list[str] = field(default_factory=list)
 
 
-def _complete(graph: Graph, settings: Settings, foreign: set[str]) -> Plan[_Found]:
+def _complete(graph: Graph, cutoff: float, foreign: set[str]) -> Plan[_Found]:
     """Reads what the walk could not know: the links, then the manifests they lead to."""
     found = _Found()
     yield from _read_links(graph, found)
-    yield from _add_empty_tags(graph, settings.cutoff, foreign)
+    yield from _add_empty_tags(graph, cutoff, foreign)
     members = graph.members()
     unreadable = yield from _read_manifests(members, graph.references)
+    graph.broken.update(unreadable)
     for key, reason in unreadable.items():
         found.broken.append(f"{graph.name}@{digest_of(key)}: {reason}")
     # Children that the repository has no link to (any more) are followed as far as there are any.
@@ -344,18 +349,40 @@ def _repository_folders() -> Plan[list[str]]:
         for folder, names in zip(batch, listings, strict=True):
             if folder and not set(PARTS).isdisjoint(names):
                 found.append(folder[1:])
-            folders.extend(f"{folder}/{name}" for name in names if name[0].isalnum())
+            folders.extend(f"{folder}/{name}" for name in names if is_name_part(name))
     return found
 
 
 def _is_idle(name: str, cutoff: float) -> Plan[bool]:
     """True where no folder of the repository was changed since `cutoff`, and no upload is open."""
     folder = paths.repository(name)
-    infos: list[FileInfo | None] = yield [
-        Stat(folder),
-        *(Stat(f"{folder}/{part}") for part in PARTS),
-    ]
+    infos: list[FileInfo | None] = yield [Stat(f"{folder}/{part}") for part in PARTS]
     if any(info is not None and info.modified > cutoff for info in infos):
         return False
     uploads: list[str] = yield Names(paths.uploads(name))
     return not uploads
+
+
+def _is_hollow(name: str, cutoff: float) -> Plan[bool]:
+    """Whether a repository of which the walk saw nothing has only folders; False for new files.
+
+    Raises Unavailable for old ones: what a walk does not show (it follows no symbolic link) would
+    be taken for unreferenced.
+    """
+    folders = [f"{paths.repository(name)}/{part}" for part in PARTS]
+    while folders:
+        batch, folders = folders[:BATCH], folders[BATCH:]
+        listings: list[list[str]] = yield [Names(folder) for folder in batch]
+        leaves = [folder for folder, names in zip(batch, listings, strict=True) if not names]
+        infos: list[FileInfo | None] = yield [Stat(leaf) for leaf in leaves]
+        for info in infos:
+            if info is not None and not info.is_folder:
+                if info.modified > cutoff:
+                    return False
+                raise Unavailable(info.path, "a walk does not show it: is there a symbolic link?")
+        folders += [
+            f"{folder}/{name}"
+            for folder, names in zip(batch, listings, strict=True)
+            for name in names
+        ]
+    return True

@@ -43,8 +43,8 @@ class Tag:
 @dataclass(slots=True)
 class Graph:
     """What a repository has. `layers` are the layer links older than the grace whose path and
-    content say the same, `odd_layers` all others that have to be looked at; `held` says that
-    something else lies there that must stay."""
+    content say the same, `odd_layers` all others that have to be looked at; `broken` are manifests
+    that cannot be read; `held` says that something else lies there that must stay."""
 
     name: str
     revisions: dict[Key, Link] = field(default_factory=dict)
@@ -53,6 +53,7 @@ class Graph:
     layers: Keys = field(default_factory=Keys)
     odd_layers: dict[Key, Link] = field(default_factory=dict)
     references: dict[Key, References] = field(default_factory=dict)
+    broken: set[Key] = field(default_factory=set)
     held: bool = False
 
     def members(self) -> dict[Key, Key]:
@@ -81,6 +82,8 @@ def settle(
 
     Roots are all manifests; with `delete_untagged` those that a tag points to now, or that are
     younger than the grace (their link or their blob, which a push of the same content touches).
+    Where a manifest is broken, nobody knows what it names: the repository keeps all others, and all
+    layers.
     """
     members = graph.members()
     targets = {name: _target(tag, members) for name, tag in graph.tags.items()}
@@ -94,33 +97,40 @@ def settle(
         roots = [*young, *(target for target in targets.values() if target is not None)]
     kept = _closure(graph, members, roots)
     marks = kept.union(members[key] for key in kept if key in members)
-    kept_members = kept & members.keys()
-
     tags = [name for name, tag in graph.tags.items() if targets[name] is None and tag.is_old()]
+    revisions = [
+        key
+        for key, link in graph.revisions.items()
+        if not link.young
+        and (key not in kept or key not in members)
+        and (not graph.broken or key in graph.broken or key not in members)
+    ]
+    staying = members.keys() - set(revisions)
     gone = set(tags)
     history = [
         (name, key)
         for name, tag in graph.tags.items()
         if name not in gone
         for key, link in tag.history.items()
-        if not link.young and (link.blob is None or key not in kept_members)
-    ]
-    revisions = [
-        key for key, link in graph.revisions.items() if not link.young and key not in kept_members
+        if not link.young and (link.blob is None or key not in staying)
     ]
     referrers = [
         edge
         for edge, link in graph.referrers.items()
-        if not link.young and (link.blob is None or not ({edge[1], link.blob} & kept_members))
+        if not link.young and (link.blob is None or not ({edge[1], link.blob} & staying))
     ]
     layers = Keys()
     for key in graph.layers:
-        if key not in kept and key not in young_blobs:
+        if key not in kept and key not in young_blobs and not graph.broken:
             layers.append(key)
     for key, link in graph.odd_layers.items():
-        if link.blob is not None and (link.young or key in kept or link.blob in young_blobs):
-            marks.add(link.blob)
-        elif not link.young:
+        if link.blob is None:
+            stays = link.young
+        else:
+            stays = link.young or key in kept or link.blob in young_blobs or bool(graph.broken)
+            if stays:
+                marks.add(link.blob)
+        if not stays:
             layers.append(key)
     return (
         Verdict(

@@ -22,8 +22,8 @@ from storage.plan import Delete, Names, Plan, Stat, perform
 
 
 class Target(NamedTuple):
-    """Something to delete: `path`, if neither of `files` is younger than the grace now. Its size is
-    that of the first."""
+    """Something to delete: `path`, if the first of `files` is there and none of them is younger than
+    the grace by now. Its size is that of the first."""
 
     kind: Kind
     name: str
@@ -143,7 +143,7 @@ class Sweeper:
         for tag in verdict.tags:
             folder, current = paths.tag_folder(name, tag), paths.tag_current(name, tag)
             path = self._folder(folder, current)
-            yield Target(Kind.TAG, f"{name}:{tag}", path, (current, folder), name)
+            yield Target(Kind.TAG, f"{name}:{tag}", path, (folder, current), name)
 
     def _revisions(self, level: int) -> Callable[[Verdict], Iterator[Target]]:
         def targets(verdict: Verdict) -> Iterator[Target]:
@@ -210,11 +210,14 @@ def _remove_batch(batch: Sequence[Target], settings: Settings) -> Plan[_Outcome]
     found = iter(infos)
     old: list[tuple[Target, int]] = []
     for target in batch:
-        there = [info for _ in target.files if (info := next(found)) is not None]
+        first, *others = (next(found) for _ in target.files)
+        if first is None:
+            continue
+        there = [first, *(info for info in others if info is not None)]
         if any(info.modified > settings.cutoff for info in there):
             outcome.touched.append(target)
-        elif there:
-            old.append((target, there[0].size))
+        else:
+            old.append((target, first.size))
     if settings.dry_run:
         outcome.removed.extend(old)
         return outcome

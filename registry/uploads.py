@@ -145,7 +145,7 @@ class UploadSessions:
                     upload, small, digest.algorithm, more_follows=False
                 )
             else:
-                progress = yield from self._standing(upload, digest.algorithm)
+                progress = yield from self._proven(upload, digest.algorithm)
             if progress.hasher is None:
                 return progress
             proven = progress.hasher.digest()
@@ -174,6 +174,15 @@ class UploadSessions:
             paths.hash_state(upload.name, upload.id, algorithm, offset), 256
         )
         return None if state is None else resume_hasher(algorithm, state, offset)
+
+    def _proven(self, upload: Upload, algorithm: str) -> Plan[_Progress]:
+        """As `_standing`; but a hash saved of just that many bytes is answer enough, since the
+        commit looks at the size again."""
+        if upload.size:
+            hasher = yield from self._hasher_at(upload, upload.size, algorithm)
+            if hasher is not None:
+                return _Progress(upload.size, hasher)
+        return (yield from self._standing(upload, algorithm))
 
     def _standing(self, upload: Upload, algorithm: str) -> Plan[_Progress]:
         data: FileInfo | None = yield Stat(paths.upload_data(upload.name, upload.id))
@@ -278,7 +287,10 @@ class UploadSessions:
         if stored is not None and stored.size != size:
             self._on_corrupt(digest)
         yield Publish([[blob], [blobs.layer_entry(upload.name, digest)]])
-        yield Delete(paths.upload_folder(upload.name, upload.id))
+        known = [paths.STARTED_AT]
+        if upload.size:
+            known.append(f"hashstates/{upload.algorithm}/{upload.size}")
+        yield Delete(paths.upload_folder(upload.name, upload.id), files=tuple(known))
         return size
 
     async def _write(self, upload: Upload, plan: Plan[T]) -> T:

@@ -32,8 +32,11 @@ PATIENCE: Final = 0.01
 SLOW: Final = 8 << 20
 """bytes a second under which a peer counts as slow: no thread waits for it at all"""
 
-SETTLE: Final = 0.01
-"""seconds in which a slow peer's bytes add up before a thread is sent for them"""
+SETTLE: Final = 0.05
+"""seconds, at most, in which a slow peer's bytes add up before a thread is sent for them"""
+
+WORTH: Final = 64 << 10
+"""bytes worth sending a thread for; smaller than a socket's first buffer, so that none fills up"""
 
 ROOM: Final = 16 << 10
 """a buffer with less room than this is full: smaller reads cost more than a smaller piece"""
@@ -129,7 +132,8 @@ class _Intake:
         self._received = received
         self._sink = sink
         self._patience = 0.0
-        self.slow = False
+        self.settle = 0.0
+        """seconds to wait on the loop before the next slice; 0 for a quick peer"""
 
     def slice(self) -> _Outcome:
         """One turn of a worker thread."""
@@ -181,7 +185,7 @@ class _Intake:
 
     def _wait(self) -> bool:
         """Waits a moment for a quick peer; False if it has nothing or others need the thread."""
-        if self.slow or self._patience <= 0 or self._pool.contended:
+        if self.settle or self._patience <= 0 or self._pool.contended:
             return False
         begun = time.monotonic()
         poll = select.poll()
@@ -218,6 +222,13 @@ def refill(buffer: Buffer, pieces: list[bytes], sink: Sink) -> int:
     return fill
 
 
+def _settle(moved: int, seconds: float) -> float:
+    """How long to let bytes add up for a peer that sent `moved` of them in `seconds`."""
+    if moved >= SLOW * seconds:
+        return 0.0
+    return min(SETTLE, seconds * WORTH / moved) if moved else SETTLE
+
+
 class SocketLane(LaneSocket):
     """The lane of a plain TCP connection."""
 
@@ -231,18 +242,18 @@ class SocketLane(LaneSocket):
         intake = _Intake(self, self._pool, framing, received, sink)
         since = self._loop.time()
         while True:
-            if intake.slow:
-                await asyncio.sleep(SETTLE)
+            if intake.settle:
+                await asyncio.sleep(intake.settle)
             before = self.moved
             outcome = await self._slice(intake)
             if outcome is _Outcome.DONE:
                 return
             now = self._loop.time()
-            blocked = outcome is _Outcome.BLOCKED
-            intake.slow = blocked and self.moved - before < SLOW * (now - since)
-            since = now
-            if blocked:
+            intake.settle = 0.0
+            if outcome is _Outcome.BLOCKED:
+                intake.settle = _settle(self.moved - before, now - since)
                 await self.readable()
+            since = now
 
     async def _slice(self, intake: _Intake) -> _Outcome:
         self._pool.queued()

@@ -12,7 +12,7 @@ import fcntl
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 from uuid import uuid4
 
@@ -232,6 +232,23 @@ def remove_tree(host: str) -> None:
                 raise
         else:
             return
+
+
+def remove_known(host: str, files: Sequence[str]) -> bool:
+    """Removes a folder that is thought to have just these files, without looking into it -> False
+    where it has others, or is not there: then it may have lost the files, but no other one."""
+    folders = {host: None}
+    try:
+        for name in files:
+            remove_file(f"{host}/{name}")
+            while "/" in name:
+                name = name.rpartition("/")[0]
+                folders[f"{host}/{name}"] = None
+        for folder in sorted(folders, key=len, reverse=True):
+            os.rmdir(folder)
+    except OSError:
+        return False
+    return True
 
 
 def remove_file(host: str) -> bool:

@@ -19,6 +19,7 @@ from storage.localfiles import (
     lock,
     read_bytes,
     remove_file,
+    remove_known,
     remove_tree,
     sibling,
     storage_error,
@@ -184,6 +185,8 @@ class LocalSteps:
         publish(self._root, self.folders, step.groups)
 
     def _delete(self, step: Delete) -> bool:
+        if step.files and remove_known(self._root + step.path, step.files):
+            return True
         return self.delete(step.path, at_once=step.at_once)
 
 

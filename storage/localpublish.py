@@ -14,7 +14,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from storage.driver import InvalidOffset, PathNotFound, Unavailable
 from storage.folders import Folders
@@ -32,6 +32,9 @@ from storage.localfiles import (
     write_all,
 )
 from storage.plan import Entry, Keep, Move, Put, PutFolder
+
+WRITEBACK_LEAST: Final = 64 * 1024
+"""bytes of a file from which on it pays to begin its write-back before its sync"""
 
 
 class _Piece(Protocol):
@@ -142,7 +145,8 @@ class _Workshop:
         descriptor = os.open(host, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
         self.hold(descriptor)
         write_all(descriptor, content)
-        start_writeback(descriptor)
+        if len(content) >= WRITEBACK_LEAST:
+            start_writeback(descriptor)
 
     def write_temporary(self, target: str, content: bytes) -> str:
         """Writes the file that will become `target` -> its name. The folder has to be there."""

@@ -132,10 +132,15 @@ class Publish:
 @dataclass(frozen=True, slots=True)
 class Delete:
     """Removes a file or folder -> True, or False where it was not there. With `at_once`, a folder
-    is gone for every reader in one step where the driver can."""
+    is gone for every reader in one step where the driver can.
+
+    `files` are those that a folder is thought to have, by their paths below it: a hint that saves
+    looking.
+    """
 
     path: str
     at_once: bool = False
+    files: tuple[str, ...] = ()
 
 
 Step = Get | Stat | Names | Open | Append | Note | Publish | Delete

@@ -88,7 +88,9 @@ class Victim:
             try:
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
             except ProcessLookupError as error:
-                raise Violation(f"a process of the server had ended by itself: {self.log}") from error
+                raise Violation(
+                    f"a process of the server had ended by itself: {self.log}"
+                ) from error
         self._wait_until_gone()
 
     def _wait_until_gone(self) -> None:
