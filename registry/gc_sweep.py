@@ -22,8 +22,8 @@ from storage.plan import Delete, Names, Plan, Stat, perform
 
 
 class Target(NamedTuple):
-    """Something to delete: `path`, if the first of `files` is there and none of them is younger than
-    the grace by now. Its size is that of the first."""
+    """Something to delete: `path`, if the first of `files` is there and none of them is younger
+    than the grace by now. Its size is that of the first."""
 
     kind: Kind
     name: str
@@ -68,7 +68,7 @@ class Sweeper:
             await self._remove(self._each(self._revisions(level)), touched=self._spoil)
         await self._remove(self._each(self._history))
         await self._remove(self._each(self._referrers))
-        await self._remove(self._each(self._layers), touched=self._keep_blob)
+        await self._remove(self._each(self._layers), touched=self._keep_layer)
         for name in marks.empty:
             if name not in self._spoiled:
                 await self._remove_repository(name)
@@ -78,15 +78,17 @@ class Sweeper:
             await self._remove(self._blobs())
 
     def _spoil(self, target: Target) -> None:
-        """A tag or manifest was pushed again while we looked: what it needs must not go in this
-        run."""
+        """Something was pushed again while we looked: what it needs must not go in this run."""
         self._spoiled.add(target.repository)
         self._report.notes.add(
             f"{target.name} was pushed meanwhile: run again for the rest of {target.repository}"
         )
 
-    def _keep_blob(self, target: Target) -> None:
-        self._marks.blobs.discard(target.key)
+    def _keep_layer(self, target: Target) -> None:
+        if target.key in self._marks.blobs:
+            self._marks.blobs.remove(target.key)
+        else:
+            self._spoil(target)  # What the link leads to now has another digest.
 
     async def _remove(
         self, targets: Iterable[Target], *, touched: Callable[[Target], None] | None = None
@@ -125,9 +127,9 @@ class Sweeper:
             )
         self._progress("deleted", self._report.deleted.total())
 
-    def _folder(self, folder: str, *files: str) -> str:
-        """`folder`, or its one file where somebody else's files lie beside it."""
-        return files[0] if folder in self._marks.foreign else folder
+    def _folder(self, folder: str, file: str) -> str:
+        """`folder`, or only `file` in it where somebody else's files lie beside it."""
+        return file if folder in self._marks.foreign else folder
 
     def _each(self, targets: Callable[[Verdict], Iterable[Target]]) -> Iterator[Target]:
         for verdict in self._marks.verdicts:

@@ -74,9 +74,9 @@ class Held:
         inspector.check_no_leftovers()
 
 
-@pytest.fixture
-def held(tmp_path: Path) -> Iterator[Held]:
-    held = Held(tmp_path)
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Held]:
+    held = Held(tmp_path_factory.mktemp("held"))
     try:
         held.victim.start(1)
         held.fill()
@@ -84,6 +84,16 @@ def held(tmp_path: Path) -> Iterator[Held]:
         yield held
     finally:
         held.victim.destroy()
+
+
+@pytest.fixture
+def held(filled: Held, tmp_path: Path) -> Iterator[Held]:
+    """Whole again after each test: the server keeps no truth of its own."""
+    root = filled.storage / "docker"
+    shutil.copytree(root, tmp_path / "copy")
+    yield filled
+    shutil.rmtree(root)
+    shutil.copytree(tmp_path / "copy", root)
 
 
 def lose_a_blob(held: Held) -> None:

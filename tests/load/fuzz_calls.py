@@ -44,7 +44,8 @@ class Sending:
 
     `known` are method and target of the requests in it that will be answered in this order, at
     least `owed` of them; `strict`: they are HTTP for certain. `spill`: further bytes follow that
-    may be answered as requests. `head` bytes are sent first where the client waits for `100
+    may be answered as requests. `garbled`: what the server takes for the body need not be the
+    call's. `head` bytes are sent first where the client waits for `100
     Continue`.
     """
 
@@ -57,6 +58,7 @@ class Sending:
     cuts: tuple[int, ...] = ()
     pause: float = 0.0
     head: int = 0
+    garbled: bool = False
 
     @property
     def pieces(self) -> list[bytes]:
@@ -195,7 +197,8 @@ def broken_chunks(call: Call, rng: Random) -> Sending:
         spot = rng.randrange(len(data))
         data[spot] = rng.randrange(256)
     head = head_of(replace(call, chunked=True))
-    return _simple(call, head + bytes(data), 0, spill=True, ending=Ending.CLOSE)
+    data[:0] = head
+    return _simple(call, bytes(data), 0, spill=True, ending=Ending.CLOSE, garbled=True)
 
 
 def conflicting_framing(call: Call, rng: Random) -> Sending:

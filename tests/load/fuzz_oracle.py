@@ -69,7 +69,8 @@ def problems(answer: Answer, method: str, target: str, *, strict: bool) -> Itera
         return
     if answer.status in BARE - {400, 408}:
         yield f"status {answer.status} from the application"
-    if is_api(target):
+    # What is not HTTP for certain may have another target by now.
+    if is_api(target) and (strict or answer.header("x-request-id")):
         yield from _api_problems(answer, method)
 
 

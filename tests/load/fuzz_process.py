@@ -1,0 +1,142 @@
+"""What is looked at from outside: the server's descriptors, threads and memory, its log, and what it
+has on storage and can still read."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+SETTLED: Final = 10.0
+"""seconds in which descriptors of the last connections are given back"""
+
+GROWTH: Final = 160 << 20
+"""bytes of memory that a campaign may add: caches and the allocator's slack, not one blob a request"""
+
+POOL: Final = 4
+"""threads that a pool may have made since the first look: they stay, and are bounded"""
+
+_LINE_LIMIT: Final = 3000
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Of one process. `memory` is its resident set in bytes."""
+
+    descriptors: int
+    threads: int
+    memory: int
+
+    @classmethod
+    def of(cls, pid: int) -> Footprint:
+        """Raises OSError for a process that has ended."""
+        folder = Path(f"/proc/{pid}")
+        status = dict(
+            line.split(":", 1) for line in (folder / "status").read_text().splitlines() if line
+        )
+        return cls(
+            len(list((folder / "fd").iterdir())),
+            int(status["Threads"]),
+            int(status["VmRSS"].split()[0]) * 1024,
+        )
+
+
+async def settled(pid: int, before: Footprint) -> Footprint:
+    """The footprint once it is as small as `before` again, or after SETTLED seconds."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + SETTLED
+    while True:
+        now = Footprint.of(pid)
+        if now.descriptors <= before.descriptors or loop.time() > deadline:
+            return now
+        await asyncio.sleep(0.1)
+
+
+def grown(before: Footprint, after: Footprint) -> Iterator[str]:
+    if after.descriptors > before.descriptors:
+        yield f"descriptors: {before.descriptors} before, {after.descriptors} after"
+    if after.threads > before.threads + POOL:
+        yield f"threads: {before.threads} before, {after.threads} after"
+    if after.memory > before.memory + GROWTH:
+        yield f"memory: {before.memory >> 20} MiB before, {after.memory >> 20} MiB after"
+
+
+def faults_in_log(log: Path) -> Iterator[str]:
+    """Lines of the log (formatter json) that tell of a fault, or are no JSON."""
+    with log.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                yield f"log: not JSON: {line[:_LINE_LIMIT]}"
+                continue
+            if entry.get("level") in ("error", "critical") or "error.stack" in entry:
+                stack = str(entry.get("error.stack", "")).strip().splitlines()
+                last = stack[-1] if stack else ""
+                yield f"log: {entry.get('msg')}: {last}\n{line[:_LINE_LIMIT]}"
+            elif "Traceback" in line:
+                yield f"log: {line[:_LINE_LIMIT]}"
+
+
+_DATA: Final = re.compile(r"blobs/(sha256|sha512)/[0-9a-f]{2}/([0-9a-f]+)/data$")
+_LINK: Final = re.compile(
+    r"repositories/(.+)/(_layers|_manifests/revisions)/(sha256|sha512)/([0-9a-f]+)/link$"
+)
+
+
+def wrong_on_storage(root: Path) -> Iterator[str]:
+    """Stored contents that have another digest than their path says."""
+    for path in root.glob("docker/registry/v2/blobs/*/*/*/data"):
+        match = _DATA.search(str(path))
+        assert match is not None, path
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, match[1]).hexdigest()
+        # sha512 content may be kept under its own digest only: the path says which it is.
+        if found != match[2]:
+            yield f"storage: {path} has the digest {match[1]}:{found}"
+
+
+def unreadable(client: httpx.Client, root: Path, limit: int) -> Iterator[str]:
+    """What repositories link and the API cannot give with the right digest: up to `limit` links are
+    tried."""
+    repositories = root / "docker/registry/v2/repositories"
+    for number, path in enumerate(sorted(repositories.glob("**/link"))):
+        match = _LINK.search(str(path))
+        if match is None:
+            continue
+        if number > limit:
+            return
+        name, place, algorithm, hexadecimal = match.groups()
+        kind = "blobs" if place == "_layers" else "manifests"
+        answer = client.get(f"/v2/{name}/{kind}/{algorithm}:{hexadecimal}")
+        if answer.status_code != 200:
+            yield f"{kind} {name}: status {answer.status_code} for {algorithm}:{hexadecimal}"
+        elif hashlib.new(algorithm, answer.content).hexdigest() != hexadecimal:
+            yield f"{kind} {name}: other bytes for {algorithm}:{hexadecimal}"
+
+
+def wrong_tags(client: httpx.Client) -> Iterator[str]:
+    """Tags that are listed and cannot be read, over all repositories."""
+    last = ""
+    while True:
+        page = client.get("/v2/_catalog", params={"n": 1000, "last": last}).json()["repositories"]
+        for name in page:
+            listed = client.get(f"/v2/{name}/tags/list")
+            for tag in listed.json().get("tags", []):
+                answer = client.get(f"/v2/{name}/manifests/{tag}")
+                digest = answer.headers.get("docker-content-digest", "")
+                algorithm, _, hexadecimal = digest.partition(":")
+                if answer.status_code != 200:
+                    yield f"tag {name}:{tag} has status {answer.status_code}"
+                elif hashlib.new(algorithm, answer.content).hexdigest() != hexadecimal:
+                    yield f"tag {name}:{tag} has other bytes than {digest}"
+        if not page:
+            return
+        last = page[-1]
