@@ -226,7 +226,7 @@ def _complete(graph: Graph, cutoff: float, foreign: set[str]) -> Plan[_Found]:
     """Reads what the walk could not know: the links, then the manifests they lead to."""
     found = _Found()
     yield from _read_links(graph, found)
-    yield from _add_empty_tags(graph, cutoff, foreign)
+    yield from _look_at_tags(graph, cutoff, foreign)
     members = graph.members()
     unreadable = yield from _read_manifests(members, graph.references)
     graph.broken.update(unreadable)
@@ -279,8 +279,10 @@ def _links(graph: Graph) -> Iterator[tuple[str, Link]]:
         yield paths.layer_link(name, digest_of(key)), link
 
 
-def _add_empty_tags(graph: Graph, cutoff: float, foreign: set[str]) -> Plan[None]:
-    """Adds the folders of tags that have no file at all: they would be listed as tags."""
+def _look_at_tags(graph: Graph, cutoff: float, foreign: set[str]) -> Plan[None]:
+    """Marks shared folders of tags, and adds those without any file: they are listed as tags."""
+    for name, tag in graph.tags.items():
+        tag.shared = paths.tag_folder(graph.name, name) in foreign
     names: list[str] = yield Names(paths.tags(graph.name))
     empty = [name for name in names if name not in graph.tags and is_tag(name)]
     infos: list[FileInfo | None] = yield [

@@ -28,10 +28,12 @@ class Link:
 
 @dataclass(slots=True)
 class Tag:
-    """A tag's folder: `current` is the tag itself, `history` the digests that it had."""
+    """A tag's folder: `current` is the tag itself, `history` the digests that it had. Where it is
+    `shared` with unknown files, it cannot go as a whole."""
 
     current: Link | None = None
     history: dict[Key, Link] = field(default_factory=dict)
+    shared: bool = False
 
     def is_old(self) -> bool:
         """True where no file in it is younger than the grace."""
@@ -106,7 +108,7 @@ def settle(
         and (not graph.broken or key in graph.broken or key not in members)
     ]
     staying = members.keys() - set(revisions)
-    gone = set(tags)
+    gone = {name for name in tags if not graph.tags[name].shared}
     history = [
         (name, key)
         for name, tag in graph.tags.items()

@@ -145,7 +145,7 @@ class Sweeper:
         for tag in verdict.tags:
             folder, current = paths.tag_folder(name, tag), paths.tag_current(name, tag)
             path = self._folder(folder, current)
-            yield Target(Kind.TAG, f"{name}:{tag}", path, (folder, current), name)
+            yield Target(Kind.TAG, f"{name}:{tag}", path, (path, current), name)
 
     def _revisions(self, level: int) -> Callable[[Verdict], Iterator[Target]]:
         def targets(verdict: Verdict) -> Iterator[Target]:

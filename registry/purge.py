@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -142,20 +143,26 @@ class UploadPurger:
 
     async def _remove(self, name: str, upload: str, deadline: float) -> bool:
         """False where a request has the upload open, or has just written to it."""
-        data = paths.upload_data(name, upload)
-        if await self._driver.stat(data) is not None:
-            try:
-                async with await self._driver.writer(data, append=True) as writer:
-                    info = await self._driver.stat(data)
-                    if info is not None and info.modified > deadline:
-                        return False
-                    await writer.cancel()
-            except Busy:
-                return False
-            except PathNotFound:
-                pass
         try:
-            await self._driver.delete(paths.upload_folder(name, upload))
-        except PathNotFound:
+            if not await self._remove_data(paths.upload_data(name, upload), deadline):
+                return False
+        except Busy:
             return False
+        with suppress(PathNotFound):  # The folder may have gone with its last file.
+            await self._driver.delete(paths.upload_folder(name, upload))
+        return True
+
+    async def _remove_data(self, data: str, deadline: float) -> bool:
+        """Removes the upload's bytes under the lock that a request would need to add to them."""
+        if await self._driver.stat(data) is None:
+            return True
+        try:
+            writer = await self._driver.writer(data, append=True)
+        except PathNotFound:
+            return True
+        async with writer:
+            info = await self._driver.stat(data)
+            if info is not None and info.modified > deadline:
+                return False
+            await writer.cancel()
         return True

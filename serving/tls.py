@@ -9,9 +9,6 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Callable, Sequence
-from typing import Final
-
-MINIMUM: Final = {"tls1.2": ssl.TLSVersion.TLSv1_2, "tls1.3": ssl.TLSVersion.TLSv1_3}
 
 Reloaded = Callable[[Exception | None], None]
 """told after each attempt to load a changed pair: None, or why it was not taken"""

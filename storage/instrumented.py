@@ -336,6 +336,9 @@ def _check_step(step: Step) -> None:
                     check_path(path)
     elif step.path != "/" or not isinstance(step, Stat | Names):
         check_path(step.path)
+        if isinstance(step, Delete):
+            for name in step.files:
+                check_path(f"{step.path}/{name}")
 
 
 def _entry_paths(entry: Entry) -> Iterator[str]:

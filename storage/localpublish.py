@@ -142,24 +142,21 @@ class _Workshop:
 
     def write(self, host: str, content: bytes) -> None:
         """Writes a new file."""
-        descriptor = os.open(host, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
-        self.hold(descriptor)
-        write_all(descriptor, content)
-        if len(content) >= WRITEBACK_LEAST:
-            start_writeback(descriptor)
+        self._fill(self._create(host), content)
 
     def write_temporary(self, target: str, content: bytes) -> str:
         """Writes the file that will become `target` -> its name. The folder has to be there."""
         temporary = temporary_name(target)
+        descriptor = self._create(temporary)
         self._leftovers[temporary] = None
-        self.write(temporary, content)
+        self._fill(descriptor, content)
         return temporary
 
     def make_sibling(self, target: str) -> str:
         """Makes the folder that will become `target` -> its name."""
         folder = sibling(target, NEW)
-        self._leftovers[folder] = None
         os.mkdir(folder)
+        self._leftovers[folder] = None
         self._unsynced.folders.append(folder)
         return folder
 
@@ -168,12 +165,13 @@ class _Workshop:
         if folder == base:
             return
         try:
-            os.mkdir(folder)
+            try:
+                os.mkdir(folder)
+            except FileNotFoundError:
+                self.make_below(os.path.dirname(folder), base)
+                os.mkdir(folder)
         except FileExistsError:
-            return
-        except FileNotFoundError:
-            self.make_below(os.path.dirname(folder), base)
-            os.mkdir(folder)
+            return  # Another process may have made it in this moment.
         if base in self._leftovers:
             self._unsynced.folders.append(folder)
 
@@ -198,6 +196,16 @@ class _Workshop:
                 else:
                     os.unlink(name)
 
+    def _create(self, host: str) -> int:
+        descriptor = os.open(host, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+        self.hold(descriptor)
+        return descriptor
+
+    def _fill(self, descriptor: int, content: bytes) -> None:
+        write_all(descriptor, content)
+        if len(content) >= WRITEBACK_LEAST:
+            start_writeback(descriptor)
+
 
 class _NewFile:
     def __init__(self, work: _Workshop, path: str, content: bytes) -> None:
@@ -209,11 +217,10 @@ class _NewFile:
 
     def prepare(self) -> None:
         for _ in range(ATTEMPTS):
-            try:
+            # Links and blobs have folders of their own, so that it is mostly a new one.
+            self._work.folders.make(os.path.dirname(self._target))
+            with suppress(FileNotFoundError):
                 self._temporary = self._work.write_temporary(self._target, self._content)
-            except FileNotFoundError:
-                self._work.folders.make(os.path.dirname(self._target))
-            else:
                 return
         raise _restless(self.path)
 

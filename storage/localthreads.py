@@ -101,7 +101,8 @@ class SlowLane:
         self._threads = threads
         self._queue: _Queue = SimpleQueue()
         self._started = 0
-        self._busy = 0
+        self._unfinished = 0
+        self._lock = threading.Lock()
         self._closed = False
         self._pool: ThreadPoolExecutor | None = None
 
@@ -121,13 +122,14 @@ class SlowLane:
             raise RuntimeError("the storage driver is closed")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._busy += 1
-        future.add_done_callback(self._ended)
-        if self._started < min(self._busy, self._threads):
+        with self._lock:
+            self._unfinished += 1
+            more = self._started < min(self._unfinished, self._threads)
+        if more:
             name = f"storage-slow-{self._started}"
             self._started += 1
             threading.Thread(target=_work, args=(self._queue,), name=name, daemon=True).start()
-        self._queue.put(_Batch(loop, [(future, lambda given: job(*given), args)]))
+        self._queue.put(_Batch(loop, [(future, self._call, (job, args))]))
         return future
 
     def close(self) -> None:
@@ -138,8 +140,15 @@ class SlowLane:
         if self._pool is not None:
             self._pool.shutdown(wait=False)
 
-    def _ended(self, _: asyncio.Future[T]) -> None:
-        self._busy -= 1
+    def _call(self, given: tuple[Callable[..., T], tuple[Any, ...]]) -> T:
+        job, args = given
+        try:
+            return job(*args)
+        finally:
+            # Here, and not when the future is done: the job of a cancelled caller has its thread
+            # until it ends.
+            with self._lock:
+                self._unfinished -= 1
 
 
 def _work(queue: _Queue) -> None:

@@ -341,6 +341,19 @@ async def test_delete_tells_whether_there_was_something(
     assert await ask(driver, Names("/t")) == ["ab"]
 
 
+async def test_the_files_that_a_deleted_folder_is_thought_to_have_are_only_a_hint(
+    driver: StorageDriver,
+) -> None:
+    for name in ("a", "b/c", "b/d/e"):
+        await driver.put(f"/t/{name}", b"")
+    for hint in ((), ("a",), ("a", "b/c", "b/d/e"), ("none", "b/none", "x/y")):
+        await driver.put("/t/a", b"")
+        await driver.put("/beside", b"")
+        assert await ask(driver, Delete("/t", files=hint)) is True
+        assert await ask(driver, Delete("/t", files=hint)) is False
+        assert sorted(await files_of(driver)) == ["/beside"]
+
+
 async def test_deletes_at_once_all_end(driver: StorageDriver) -> None:
     for number in range(30):
         await driver.put(f"/t/{number % 3}/{number}", b"")

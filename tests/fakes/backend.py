@@ -4,6 +4,8 @@ fail or be killed."""
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -11,7 +13,7 @@ from typing import Any, Final
 from oci.descriptor import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 from oci.digest import Digest
 from storage import paths
-from storage.driver import FileInfo, Unavailable, Writer
+from storage.driver import FileInfo, StorageDriver, Unavailable, Writer
 from storage.memory import MemoryDriver
 
 NOW: Final = 1_700_000_000.0
@@ -149,14 +151,29 @@ def index(
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """Puts the files of a registry onto a driver as a push would leave them, each `age` seconds
-    old."""
+    """Puts the files of a registry onto a driver as a push would leave them, each `age` seconds old
+    (`set_age` sees to that)."""
 
-    driver: AgedDriver
+    driver: StorageDriver
+    set_age: Callable[[str, float], None]
+
+    @classmethod
+    def on(cls, driver: AgedDriver) -> Backend:
+        return cls(driver, driver.set_age)
+
+    @classmethod
+    def in_folder(cls, driver: StorageDriver, root: str) -> Backend:
+        """On a driver of local files, whose times are real ones."""
+
+        def set_age(path: str, age: float) -> None:
+            then = time.time() - age
+            os.utime(root + path, (then, then))
+
+        return cls(driver, set_age)
 
     async def file(self, path: str, content: bytes, age: float = OLD) -> str:
         await self.driver.put(path, content)
-        self.driver.set_age(path, age)
+        self.set_age(path, age)
         return path
 
     async def blob(self, content: bytes, age: float = OLD) -> Digest:

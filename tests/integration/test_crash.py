@@ -132,8 +132,10 @@ def list_half_a_tag(held: Held) -> None:
     held.path("NAME/_manifests/tags/half/index").mkdir(parents=True)
 
 
-def leave_a_temporary_folder(held: Held) -> None:
-    held.path("NAME/_manifests/tags/.new-1").mkdir()
+def leave_a_temporary_file(held: Held) -> None:
+    folder = held.path("NAME/_manifests/tags/.new-1")
+    folder.mkdir()
+    (folder / "link").touch()
 
 
 @pytest.mark.parametrize(
@@ -147,7 +149,7 @@ def leave_a_temporary_folder(held: Held) -> None:
         lose_a_tag,
         move_a_tag_back,
         list_half_a_tag,
-        leave_a_temporary_folder,
+        leave_a_temporary_file,
     ],
 )
 def test_the_inspector_sees_damage(held: Held, damage: Callable[[Held], None]) -> None:

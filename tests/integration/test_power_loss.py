@@ -1,20 +1,19 @@
 """What is answered is on the disk: told from the system calls of a server while it takes a push.
 
-The judge is tried first on traces that are made up or doctored: one that finds nothing in them would
+The judge is tried on traces that are made up or doctored, too: one that finds nothing in them would
 find nothing in a real one.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -35,8 +34,8 @@ LARGE_SHA512 = Blob.make(3, 300_000).content()
 
 
 # A made-up trace: one request that puts one link, in the form that strace writes.
-ROOT = "/r"
-FOLDER = "/r/docker/registry/v2/repositories/a/_layers/sha256/ab"
+ROOT = "/volume"
+FOLDER = "/volume/docker/registry/v2/repositories/a/_layers/sha256/ab"
 GOOD = f"""\
 1 read(5<socket:[1]>, "POST /v2/a/blobs/uploads/?mount=x HTTP/1.1\\r\\n"..., 1000) = 60
 2 mkdir("{FOLDER}", 0777) = 0
@@ -112,7 +111,7 @@ def test_an_answer_before_the_folder_is_synced_is_found() -> None:
 
 def test_an_answer_before_a_new_folder_is_durable_is_found() -> None:
     assert faults(without(GOOD, SYNC_ABOVE)) == [
-        f"line 8: POST /v2/a/blobs/uploads/?mount=x is answered before the name {FOLDER[2:]} is"
+        f"line 8: POST /v2/a/blobs/uploads/?mount=x is answered before the name {FOLDER[7:]} is"
         " durable"
     ]
 
@@ -129,7 +128,7 @@ def test_work_after_the_answer_is_found() -> None:
 
 
 def test_a_folder_has_to_be_whole_on_the_disk_before_its_rename() -> None:
-    new, tag = (f"/r/v2/repositories/a/_manifests/tags/{name}" for name in (".new-1", "v1"))
+    new, tag = (f"/volume/v2/repositories/a/_manifests/tags/{name}" for name in (".new-1", "v1"))
     lines = [
         GOOD[0],
         f'2 mkdir("{new}", 0777) = 0',
@@ -150,7 +149,7 @@ def test_a_folder_has_to_be_whole_on_the_disk_before_its_rename() -> None:
 
 
 def test_a_tag_that_appears_before_its_manifest_is_durable_is_found() -> None:
-    tag = "/r/v2/repositories/a/_manifests/tags/v1/current"
+    tag = "/volume/v2/repositories/a/_manifests/tags/v1/current"
     second = [
         f'2 openat(AT_FDCWD</>, "{tag}/x.tmp", O_WRONLY|O_CREAT, 0666) = 9<{tag}/x.tmp>',
         f"2 fsync(9<{tag}/x.tmp>) = 0",
@@ -163,7 +162,7 @@ def test_a_tag_that_appears_before_its_manifest_is_durable_is_found() -> None:
 
 
 def test_bytes_that_are_answered_for_have_to_be_synced() -> None:
-    data = "/r/v2/repositories/a/_uploads/1/data"
+    data = "/volume/v2/repositories/a/_uploads/1/data"
     lines = [
         GOOD[0].replace("POST", "PATCH"),
         f'2 openat(AT_FDCWD</>, "{data}", O_WRONLY|O_CREAT|O_APPEND, 0666) = 7<{data}>',
@@ -178,9 +177,8 @@ def test_bytes_that_are_answered_for_have_to_be_synced() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """The trace of a server that took one push, and its storage folder."""
+    """The calls of a server that took one push, and its storage folder."""
 
-    lines: list[str]
     calls: list[Call]
     root: str
 
@@ -273,8 +271,21 @@ def push(wire: Wire) -> None:
     put_manifest(wire, "v3", first)
 
 
-@pytest.fixture(scope="module")
-def traced(tmp_path_factory: pytest.TempPathFactory) -> Push:
+class FreshWire(Wire):
+    """A new connection for each request: any of the workers may get it."""
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: bytes | Iterable[bytes] = b"",
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        return super().call(method, path, body, {**(headers or {}), "Connection": "close"})
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["one process", "two workers"])
+def traced(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Push:
     strace = strace_or_skip()
     folder = tmp_path_factory.mktemp("traced")
     root, trace, port = folder / "storage", folder / "trace", free_port()
@@ -282,6 +293,7 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> Push:
     settings = {
         "REGISTRY_HTTP_ADDR": f"127.0.0.1:{port}",
         "REGISTRY_HTTP_SECRET": "traced",
+        "REGISTRY_HTTP_WORKERS": str(request.param),
         "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": str(root),
         "REGISTRY_STORAGE_MAINTENANCE_UPLOADPURGING_ENABLED": "false",
         "REGISTRY_ALAUDA_AUTH_MODE": "none",
@@ -298,12 +310,15 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> Push:
         )
     try:
         wait_until_ready(process, port)
-        with Wire(port) as wire:
+        with FreshWire(port) as wire:
             push(wire)
     finally:
         stop(process)
-    lines = trace.read_text(errors="replace").splitlines()
-    return Push(lines, parse(lines), str(root))
+    calls = parse(trace.read_text(errors="replace").splitlines())
+    about = [
+        call for call in calls if str(root) in call.arguments or call.file.startswith("socket:")
+    ]
+    return Push(about, str(root))
 
 
 def test_nothing_that_is_answered_for_can_be_lost_with_the_power(traced: Push) -> None:
@@ -314,7 +329,7 @@ def test_nothing_that_is_answered_for_can_be_lost_with_the_power(traced: Push) -
 
 
 def test_a_known_blob_is_made_durable_before_it_is_linked_again(traced: Push) -> None:
-    """Another process may have renamed it a moment ago, and be killed before it syncs the folder."""
+    """Another process may have renamed it a moment ago, and be killed before the folder's sync."""
     folder = f"{traced.root}/docker/registry/v2/blobs/sha256/{BIG.digest.hex[:2]}/{BIG.digest.hex}"
     for name in ("it/b", "it/c"):
         link = f"repositories/{name}/_layers/sha256/{BIG.digest.hex}/link"
@@ -327,7 +342,7 @@ def test_a_known_blob_is_made_durable_before_it_is_linked_again(traced: Push) ->
             if call.ended < linked.begun
             and call.file.startswith("socket:")
             and call.texts
-            and re.match(r"[A-Z]+ /v2/", call.texts[0])
+            and call.texts[0].startswith(("POST /v2/", "PUT /v2/"))
         )
         synced = {
             call.file
@@ -337,47 +352,47 @@ def test_a_known_blob_is_made_durable_before_it_is_linked_again(traced: Push) ->
         assert {folder, f"{folder}/data"} <= synced
 
 
-def renames(push: Push) -> list[Call]:
-    return [
+def next_answer(push: Push, rename: Call) -> Call:
+    return next(
         call
         for call in push.calls
-        if call.name == "rename" and call.texts[1].startswith(push.root)
-        if "/.del-" not in call.texts[1]
-    ]
-
-
-def syncs(push: Push, path: str, after: int, before: int) -> list[int]:
-    """The lines of the syncs of a file or folder, or of what is in it."""
-    return [
-        number
-        for call in push.calls
-        if call.name == "fsync" and after < call.begun and call.ended < before
-        if call.file == path or call.file.startswith(f"{path}/")
-        for number in (call.begun, call.ended)
-    ]
-
-
-def next_answer(push: Push, after: int) -> int:
-    return next(
-        call.begun
-        for call in push.calls
-        if call.begun > after and call.file.startswith("socket:")
+        if call.begun > rename.ended and call.file.startswith("socket:")
         if call.texts and call.texts[0].startswith("HTTP/1.1 2")
     )
 
 
+def syncs(push: Push, path: str, after: int, before: int) -> list[Call]:
+    """Those of a file or folder, and of what is in it, between two lines."""
+    return [
+        call
+        for call in push.calls
+        if call.name == "fsync" and after < call.begun and call.ended < before
+        if call.file == path or call.file.startswith(f"{path}/")
+    ]
+
+
 def test_the_real_trace_with_any_needed_sync_taken_out_is_found_out(traced: Push) -> None:
-    for rename in renames(traced):
+    def fault(without: list[Call], *, answer: Call | None = None, at: int = 0) -> str:
+        calls = [call for call in traced.calls if call not in without and call is not answer]
+        if answer is not None:
+            calls.append(replace(answer, begun=at, ended=at))
+            calls.sort(key=lambda call: call.ended)
+        return " ".join(judge(calls, traced.root).faults)
+
+    renames = [
+        call
+        for call in traced.calls
+        if call.name == "rename" and call.texts[1].startswith(traced.root)
+        if "/.del-" not in call.texts[1]
+    ]
+    assert renames
+    for rename in renames:
         source, target = rename.texts
-        needed = syncs(traced, source, 0, rename.begun)
-        assert needed
-        found = faults(without(traced.lines, *needed), traced.root)
-        assert any("is not synced" in fault for fault in found), rename
-        answer = next_answer(traced, rename.ended)
-        folder = os.path.dirname(target)
-        needed = syncs(traced, folder, rename.ended, answer)
-        assert needed
-        found = faults(without(traced.lines, *needed), traced.root)
-        assert any("is answered before the name" in fault for fault in found), rename
-        found = faults(moved(traced.lines, answer, rename.ended + 1), traced.root)
-        assert any("is answered before the name" in fault for fault in found), rename
+        answer = next_answer(traced, rename)
+        of_the_file = syncs(traced, source, 0, rename.begun)
+        of_the_folder = syncs(traced, os.path.dirname(target), rename.ended, answer.begun)
+        assert of_the_file and of_the_folder
+        assert "is not synced" in fault(of_the_file), rename
+        assert "is answered before the name" in fault(of_the_folder), rename
+        too_early = fault([], answer=answer, at=rename.ended)
+        assert "is answered before the name" in too_early, rename

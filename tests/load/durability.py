@@ -18,7 +18,9 @@ from typing import Final
 
 from tests.load.strace import Call
 
-_REQUEST: Final = re.compile(r"([A-Z]+) (/\S*) HTTP/1\.1")
+_REQUEST: Final = re.compile(r"(HEAD|GET|POST|PUT|PATCH|DELETE) (/\S*)(?: HTTP/1\.1|$)")
+"""the trace may have cut the line"""
+
 _ANSWER: Final = re.compile(r"HTTP/1\.1 ([2-5]\d\d)")
 _NOTE: Final = re.compile(r"/_uploads/[^/]+/(?:startedat|hashstates/.*)$")
 _TEMPORARY: Final = re.compile(r"/\.new-|\.tmp(?:$|/)")
@@ -33,12 +35,14 @@ _ORDER: Final = (
 """what has to be durable before what comes after it may appear"""
 
 _WRITES: Final = frozenset(
-    "write pwrite64 writev pwritev pwritev2 ftruncate fallocate copy_file_range sendfile".split()
+    ("write", "pwrite64", "writev", "pwritev", "pwritev2", "ftruncate", "fallocate", "sendfile")
 )
 _RECEIVES: Final = frozenset(("read", "recvfrom", "recvmsg"))
 _SENDS: Final = frozenset(("write", "writev", "sendto", "sendmsg"))
 _RENAMES: Final = frozenset(("rename", "renameat", "renameat2"))
-_UNKNOWN: Final = frozenset(("link", "linkat", "symlink", "symlinkat", "truncate", "splice"))
+_UNKNOWN: Final = frozenset(
+    ("link", "linkat", "symlink", "symlinkat", "truncate", "splice", "copy_file_range")
+)
 _CHANGES: Final = frozenset(("mkdir", "mkdirat", "unlink", "unlinkat", "rmdir")) | _RENAMES
 
 
@@ -91,7 +95,7 @@ class _Judge:
         elif call.name in _WRITES and self._is_ours(call.file):
             self._in_time(call)
             self._change(call.file, call)
-        elif call.name in ("fsync", "fdatasync") and self._is_ours(call.file):
+        elif call.name in ("fsync", "fdatasync"):
             self._sync(call)
         elif call.name in _CHANGES and self._is_ours(call.texts[-1]):
             self._in_time(call)

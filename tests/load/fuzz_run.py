@@ -14,10 +14,16 @@ from tests.load.fuzz_calls import Call, Ending, Sending, clean, disturbed
 from tests.load.fuzz_wire import ANSWER_SECONDS, Answer, BadAnswer, NoAnswer, Peer
 from tests.load.fuzz_world import World
 
+DETAIL: Final = 1500
+"""bytes of a request that go into a report"""
+
 GLANCE: Final = 0.03
 """seconds for which answers are awaited that need not come"""
 
-_VARIABLE: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32,}|\d+")
+_VARIABLE: Final = re.compile(
+    r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32,}|_state=\S+|fuzz/[a-z0-9/_.-]+|\d{4,}"
+)
+_KIND: Final = re.compile(r"/(blobs/uploads|blobs|manifests|tags|referrers|_catalog)(?:[/?]|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +117,12 @@ class Run:
         first = answers[0] if answers else None
         if first is not None and tagged is not None and fuzz_oracle.is_api(call.target):
             if first.header("x-request-id") != tagged:
-                self.find(f"{call.method}: the answer to another request", sending, first)
+                self.find(f"{_kind(call.method, call.target)}: the answer to another request", sending, first)
             if expect is not None and first.status not in expect:
                 self.find(
-                    f"{call.method}: {first.status}, expected {sorted(expect)}", sending, first
+                    f"{_kind(call.method, call.target)}: {first.status}, expected {sorted(expect)}", sending, first
                 )
-        if call.body is not None and first is not None and first.status >= 400:
+        if call.body and (is_wild or (first is not None and first.status >= 400)):
             self.hang_up()  # too much of an unread body ends the connection without notice
         return Outcome(first, not is_wild, sending.garbled)
 
@@ -129,7 +135,7 @@ class Run:
         try:
             await self._exchange(sending, answers)
         except (BadAnswer, NoAnswer) as error:
-            self.find(f"{sending.known[0][0]}: {error}", sending, answers[-1] if answers else None)
+            self.find(f"{_kind(*sending.known[0])}: {error}", sending, answers[-1] if answers else None)
             self.hang_up()
         except ConnectionError as error:
             self.find(f"no connection: {error!r}", sending, None)
@@ -139,7 +145,7 @@ class Run:
         return answers
 
     def find(self, what: str, sending: Sending | None, answer: Answer | None) -> None:
-        sent = "" if sending is None else f"sent {len(sending.data)}: {sending.data[:1200]!r}"
+        sent = "" if sending is None else f"sent {len(sending.data)}: {sending.data[:DETAIL]!r}"
         got = "" if answer is None else f"got {answer.status} {answer.headers} {answer.body[:400]!r}"
         more = "" if sending is None else f"{replace(sending, data=b'')}"
         self._report(Finding(self.number, what, f"{sent}\n{got}\n{more}"))
@@ -251,4 +257,10 @@ class Run:
         if strict and answer.continues and b"xpect:" not in sending.data[:70_000]:
             problems.append("100 Continue was not asked for")
         for problem in problems:
-            self.find(f"{method}: {problem}", sending, answer)
+            self.find(f"{_kind(method, target)}: {problem}", sending, answer)
+
+
+def _kind(method: str, target: str) -> str:
+    """A request by its method and what it is about."""
+    match = _KIND.search(target)
+    return f"{method} {match[1] if match else 'other'}"

@@ -120,11 +120,12 @@ class Inspector:
         return count
 
     def check_no_leftovers(self) -> None:
-        """Nothing temporary is left on storage."""
-        for folder, folders, files in os.walk(self._root):
-            for name in (*folders, *files):
-                if name.endswith(".tmp") or name.startswith((".new-", ".del-")):
-                    raise Violation(f"{folder}/{name} was left behind")
+        """No temporary file is left on storage, under whatever name."""
+        for folder, _, files in os.walk(self._root):
+            for name in files:
+                path = f"{folder}/{name}"
+                if name.endswith(".tmp") or "/.new-" in path or "/.del-" in path:
+                    raise Violation(f"{path} was left behind")
 
     def _in_parallel(self, check: Callable[[Wire, T], None], things: Sequence[T]) -> None:
         def work(share: Sequence[T]) -> None:

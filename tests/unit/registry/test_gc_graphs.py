@@ -164,7 +164,7 @@ def expected_files(world: World, *, delete_untagged: bool) -> set[str]:
 
 async def lay(world: World) -> AgedDriver:
     driver = AgedDriver()
-    backend = Backend(driver)
+    backend = Backend.on(driver)
     for content, age in world.blobs.items():
         await backend.blob(content, age)
     for made in world.manifests:

@@ -41,8 +41,6 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
             await pump(scope, send)
         case "/digest":
             await digest(scope, receive, send)
-        case "/die":
-            os._exit(7)
 
 
 async def pump(scope: Scope, send: Send) -> None:

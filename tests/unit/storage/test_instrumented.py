@@ -24,6 +24,7 @@ from storage.plan import (
     Publish,
     Put,
     Stat,
+    Step,
     perform,
 )
 from tests.unit.storage.recorder import Recorded
@@ -174,19 +175,30 @@ async def test_errors_of_an_open_writer_are_counted(
     assert failed(recorded) == {("Writer", "UNKNOWN"): 3}
 
 
-async def test_the_paths_of_whole_plans_are_checked(tmp_path: Path, recorded: Recorded) -> None:
+@pytest.mark.parametrize(
+    ("step", "path"),
+    [
+        (Publish([[Keep("/a/../b")]]), "/a/../b"),
+        (Delete("/a", files=("b", "../c")), "/a/../c"),
+        (Publish([[Put("/good", b"")], [Move("/good", "/..", 0)]]), "/.."),
+    ],
+)
+async def test_all_paths_of_a_step_are_checked_before_it_is_begun(
+    tmp_path: Path, recorded: Recorded, step: Step, path: str
+) -> None:
     driver = instrument(FilesystemDriver(str(tmp_path)), recorded)
 
     def plan() -> Plan[str]:
         try:
-            yield Publish([[Keep("/a/../b")]])
+            yield step
         except InvalidPath as error:
             return error.path
         return "accepted"
 
-    assert await perform(driver, plan()) == "/a/../b"
+    assert await perform(driver, plan()) == path
+    assert await driver.list("/") == []
     await driver.close()
-    assert failed(recorded) == {("PutContent", "INVALID_PATH"): 1}
+    assert [code for _, code in failed(recorded)] == ["INVALID_PATH"]
 
 
 async def test_the_time_that_a_reader_takes_is_not_the_storages(

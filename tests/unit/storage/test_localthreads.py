@@ -192,3 +192,22 @@ async def test_the_loop_goes_on_while_a_thread_hangs(quick: QuickLane) -> None:
     finally:
         os.close(reader)
         os.close(writer)
+
+
+async def test_a_cancelled_job_that_hangs_holds_up_no_other(slow: SlowLane) -> None:
+    release = threading.Event()
+    slow.submit(release.wait, 5).cancel()
+    assert await asyncio.wait_for(slow.submit(abs, -1), 2) == 1
+    release.set()
+
+
+async def test_jobs_beyond_the_number_of_threads_wait_their_turn(slow: SlowLane) -> None:
+    threads = set()
+
+    def job(number: int) -> int:
+        threads.add(threading.get_ident())
+        time.sleep(0.01)
+        return number
+
+    assert await asyncio.gather(*(slow.submit(job, n) for n in range(8))) == list(range(8))
+    assert len(threads) == 2
