@@ -36,8 +36,9 @@ T = TypeVar("T")
 _Names = list[str]
 """has a name because `list` means the verb inside the driver"""
 
-PIECE: Final = 1024 * 1024
-"""bytes that `read` hands over at a time"""
+PIECE: Final = 512 * 1024
+"""bytes that `read` hands over at a time: what each of many slow readers over TLS costs in memory,
+a few times over"""
 
 QUICK_THREADS: Final = 4
 

@@ -296,16 +296,25 @@ async def test_put_folder_adds_to_a_folder_that_is_there(driver: StorageDriver) 
     assert await ask(driver, Names("/tags")) == ["t"]
 
 
-async def test_put_folders_at_once_leave_all_files(driver: StorageDriver) -> None:
-    def folder(number: int) -> PutFolder:
+@pytest.mark.parametrize("there", [True, False])
+async def test_put_folders_at_once_leave_all_files(driver: StorageDriver, *, there: bool) -> None:
+    def folder(tag: int, number: int) -> PutFolder:
         link = str(number).encode()
-        return PutFolder("/tags/t", ((f"index/{number}/link", link), ("current/link", link)))
+        path = f"index/sha256/deep/{number % 3}/link"
+        return PutFolder(f"/tags/{tag}", ((path, link), ("current/link", link)))
 
-    await asyncio.gather(*(publish(driver, [folder(number)]) for number in range(12)))
-    found = await files_of(driver)
-    current = found.pop("/tags/t/current/link")
-    assert found == {f"/tags/t/index/{n}/link": str(n).encode() for n in range(12)}
-    assert 0 <= int(current) < 12
+    for tag in range(5):
+        if there:
+            await publish(driver, [PutFolder(f"/tags/{tag}", (("current/link", b"0"),))])
+        await asyncio.gather(*(publish(driver, [folder(tag, number)]) for number in range(12)))
+        found = {
+            info.path.removeprefix(f"/tags/{tag}/"): await driver.get(info.path)
+            async for info in driver.walk(f"/tags/{tag}")
+        }
+        current = found.pop("current/link")
+        assert sorted(found) == [f"index/sha256/deep/{n}/link" for n in range(3)]
+        assert all(int(link) % 3 == int(path.split("/")[3]) for path, link in found.items())
+        assert 0 <= int(current) < 12
 
 
 async def test_put_folder_and_delete_at_once_end_in_one_or_the_other(

@@ -33,19 +33,24 @@ _KEYS: Final = (
 )  # fmt: skip
 
 
+def odd_value(rng: Random) -> Any:
+    """A value that no manifest has there."""
+    return rng.choice(_ODD)(rng)
+
+
 def mutated(document: Any, rng: Random) -> Any:
     """A changed copy of the document: a few places are replaced, removed, added or repeated."""
     made = json.loads(json.dumps(document))
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         holders = list(_holders(made))
         if not holders:
-            return rng.choice(_ODD)(rng)
+            return odd_value(rng)
         _change(rng.choice(holders), rng)
     return made
 
 
 def _holders(node: Any) -> list[Any]:
-    found = []
+    found: list[Any] = []
     if isinstance(node, dict):
         found.append(node)
         for value in node.values():
@@ -61,21 +66,21 @@ def _change(holder: Any, rng: Random) -> None:
     kind = rng.randrange(4)
     if isinstance(holder, list):
         if not holder or kind == 0:
-            holder.append(rng.choice(_ODD)(rng))
+            holder.append(odd_value(rng))
         elif kind == 1:
             holder.pop(rng.randrange(len(holder)))
         elif kind == 2:
-            holder[rng.randrange(len(holder))] = rng.choice(_ODD)(rng)
+            holder[rng.randrange(len(holder))] = odd_value(rng)
         else:
             holder += holder * rng.choice((1, 20))
         return
     keys = list(holder)
     if not keys or kind == 0:
-        holder[rng.choice(_KEYS)] = rng.choice(_ODD)(rng)
+        holder[rng.choice(_KEYS)] = odd_value(rng)
     elif kind == 1:
         del holder[rng.choice(keys)]
     else:
-        holder[rng.choice(keys)] = rng.choice(_ODD)(rng)
+        holder[rng.choice(keys)] = odd_value(rng)
 
 
 def written(document: Any, rng: Random) -> bytes:
@@ -89,14 +94,18 @@ def written(document: Any, rng: Random) -> bytes:
     if kind == 1:
         return body + rng.choice((b"{}", b"\0", b"]", b"\n\n"))
     if kind == 2:
-        return rng.choice((b"\xef\xbb\xbf" + body, text.encode("utf-16", "surrogatepass"), b"\xff" + body))
+        return rng.choice(
+            (b"\xef\xbb\xbf" + body, text.encode("utf-16", "surrogatepass"), b"\xff" + body)
+        )
     if kind == 3:
         at = rng.randrange(len(body))
         return body[:at] + rng.randbytes(1) + body[at + 1 :]
     if kind == 4:
         return body[:1] + b'"schemaVersion":2,' + body[1:]
     if kind == 5:
-        return rng.choice((b"", b"null", b"[]", b"[" * 50_000, b'{"a":' * 30_000, b"1" * 5000, b'"'))
+        return rng.choice(
+            (b"", b"null", b"[]", b"[" * 50_000, b'{"a":' * 30_000, b"1" * 5000, b'"')
+        )
     if kind == 6 and rng.random() < 0.1:
         size = 4 * 1024 * 1024 + rng.choice((-1, 0, 1, 5000))
         return body[:-1] + b',"x":"' + b"x" * (size - len(body) - 7) + b'"}'

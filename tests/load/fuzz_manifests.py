@@ -9,7 +9,7 @@ from urllib.parse import quote
 from oci.descriptor import DOCKER_SCHEMA1, IMAGES, MANIFESTS
 from oci.digest import Digest
 from tests.load.fuzz_calls import Call
-from tests.load.fuzz_json import mutated, written
+from tests.load.fuzz_json import mutated, odd_value, written
 from tests.load.fuzz_run import Run
 from tests.load.fuzz_world import BASE, CONFIG
 
@@ -50,9 +50,16 @@ async def _push(run: Run, name: str, pushed: list[tuple[str, bytes, str]]) -> No
                 "size": 5,
             }
             document["annotations"] = {"key": "value"}
-        content = written(mutated(document, rng), rng)
+        if rng.random() < 0.3:  # what goes on into lists of referrers
+            document["annotations"] = {"key": odd_value(rng)}
+            document["artifactType"] = odd_value(rng)
+            content = written(document, rng)
+        else:
+            content = written(mutated(document, rng), rng)
         if rng.random() < 0.3:
-            media_type = rng.choice((*_TYPES, *DOCKER_SCHEMA1, "", "text/plain", "\xff", f"{media_type};x=y"))
+            media_type = rng.choice(
+                (*_TYPES, *DOCKER_SCHEMA1, "", "text/plain", "\xff", f"{media_type};x=y")
+            )
     reference = _reference(run, content)
     headers = ((b"Content-Type", media_type.encode("latin-1")),) if media_type else ()
     call = Call("PUT", f"/v2/{name}/manifests/{reference}", headers, content, rng.random() < 0.3)
@@ -64,7 +71,9 @@ async def _push(run: Run, name: str, pushed: list[tuple[str, bytes, str]]) -> No
     expect = (201,) if is_whole and reference in _TAGS and len(call.headers) == 1 else None
     outcome = await run.call(call, expect=expect, wild=0.15)
     if outcome.status == 201 and outcome.clean:
-        pushed.append((reference.partition("?")[0], content, outcome.header("docker-content-digest")))
+        pushed.append(
+            (reference.partition("?")[0], content, outcome.header("docker-content-digest"))
+        )
 
 
 def _reference(run: Run, content: bytes) -> str:
@@ -78,7 +87,9 @@ def _reference(run: Run, content: bytes) -> str:
     if kind == 5:
         return quote(digest, safe=rng.choice(("", ":")))
     if kind == 6:
-        return rng.choice((digest[:-1], digest.upper(), f"{digest}0", Digest.of(b"other"), "x:y", ":"))
+        return rng.choice(
+            (digest[:-1], digest.upper(), f"{digest}0", Digest.of(b"other"), "x:y", ":")
+        )
     tags = "&".join(f"tag={rng.choice(_TAGS + _BAD_TAGS)}" for _ in range(rng.choice((1, 3, 101))))
     return f"{digest}?{tags}"
 
@@ -131,7 +142,5 @@ async def _delete(run: Run, name: str, pushed: list[tuple[str, bytes, str]]) -> 
             Call("DELETE", f"/v2/{name}/manifests/{digest}"), expect=(202, 404), wild=0.1
         )
         if outcome.clean:
-            await run.call(
-                Call("GET", f"/v2/{name}/manifests/{digest}"), expect=(404,), wild=0.0
-            )
+            await run.call(Call("GET", f"/v2/{name}/manifests/{digest}"), expect=(404,), wild=0.0)
     await run.call(Call("GET", f"/v2/{name}/tags/list"), expect=(200, 404))

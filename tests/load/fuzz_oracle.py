@@ -30,8 +30,8 @@ CODES: Final[Mapping[str, frozenset[int]]] = {
     "UNSUPPORTED": frozenset({405}),
     "UNKNOWN": frozenset({414}),
 }
-"""error codes with their statuses; 429 and all of 5xx are not here, since nothing in the campaign is a
-reason for them. UNKNOWN is also the code of a query with too many parameters."""
+"""error codes with their statuses; 429 and all of 5xx are not here, since nothing in the campaign
+is a reason for them. UNKNOWN is also the code of a query with too many parameters."""
 
 BARE: Final = frozenset({400, 408, 431, 501, 505})
 """statuses of the server's own refusals of what is not HTTP/1.x"""
@@ -82,7 +82,7 @@ def _api_problems(answer: Answer, method: str) -> Iterator[str]:
         yield "no x-request-id"
     location = answer.header("location")
     if location is not None and _LOCATION.fullmatch(location) is None:
-        yield f"location is {location!r}"
+        yield "location is no address"
     if answer.status >= 400:
         yield from _error_problems(answer, method)
         return

@@ -1,5 +1,5 @@
-"""What is looked at from outside: the server's descriptors, threads and memory, its log, and what it
-has on storage and can still read."""
+"""What is looked at from outside: the server's descriptors, threads and memory, its log, and what
+it has on storage and can still read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SETTLED: Final = 10.0
 """seconds in which descriptors of the last connections are given back"""
 
 GROWTH: Final = 160 << 20
-"""bytes of memory that a campaign may add: caches and the allocator's slack, not one blob a request"""
+"""bytes of memory that a campaign may add: caches and slack, not one blob a request"""
 
 POOL: Final = 4
 """threads that a pool may have made since the first look: they stay, and are bounded"""
@@ -98,7 +98,6 @@ def wrong_on_storage(root: Path) -> Iterator[str]:
         assert match is not None, path
         with path.open("rb") as file:
             found = hashlib.file_digest(file, match[1]).hexdigest()
-        # sha512 content may be kept under its own digest only: the path says which it is.
         if found != match[2]:
             yield f"storage: {path} has the digest {match[1]}:{found}"
 

@@ -22,7 +22,9 @@ async def blob(run: Run) -> None:
         if outcome.clean and outcome.header("content-length") != str(size):
             run.find("the blob has another length", None, outcome.answer)
         await _part(run, target, content)
-    call = Call("GET", target).with_header("If-None-Match", rng.choice((f'"{digest}"', "*", digest)))
+    call = Call("GET", target).with_header(
+        "If-None-Match", rng.choice((f'"{digest}"', "*", digest))
+    )
     await run.call(call, expect=(304,), wild=0.1)
 
 
@@ -41,15 +43,27 @@ async def _part(run: Run, target: str, content: bytes) -> None:
         text, wanted = f"-{length}", content[max(0, size - length) :] if length else b""
     call = Call("GET", target).with_header("Range", f"bytes={text}")
     outcome = await run.call(call, expect=(206,) if wanted else (416,), wild=0.1)
-    if outcome.clean and outcome.status == 206 and outcome.answer is not None:
-        if outcome.answer.body != wanted:
-            run.find(f"the range {text} has other bytes", None, outcome.answer)
+    answer = outcome.answer
+    if outcome.clean and answer is not None and answer.status == 206 and answer.body != wanted:
+        run.find(f"the range {text} has other bytes", None, answer)
 
 
 _NUMBERS: Final = (
-    "0", "1", "2", "1000", "1001", "99999999", "-1", "1.5", "x", "", "%00", "%D9%A1", "9" * 30, "+1", "1_0"
+    "0", "1", "2", "1000", "1001", "99999999", "-1", "1.5", "x", "", "%00", "%D9%A1", "9" * 30,
+    "+1", "1_0"
 )  # fmt: skip
-_LASTS: Final = ("", "a", "latest", "zzzz", "%ff", "%00", "fuzz/base", "%F0%9F%92%A9", "..", "x" * 3000)
+_LASTS: Final = (
+    "",
+    "a",
+    "latest",
+    "zzzz",
+    "%ff",
+    "%00",
+    "fuzz/base",
+    "%F0%9F%92%A9",
+    "..",
+    "x" * 3000,
+)
 
 
 async def listing(run: Run) -> None:
@@ -84,7 +98,8 @@ _SEGMENTS: Final = (
     "v2", "fuzz", "base", "blobs", "uploads", "manifests", "tags", "list", "referrers", "_catalog",
     "latest", "", ".", "..", "%2e%2e", "%2F", "%00", "%ff", "%C3%A9", "A", "_layers", "a" * 300,
     "sha256:" + "0" * 64, "sha256%3A" + "0" * 64, "sha512:" + "0" * 128, "sha256:xyz", "extensions",
-    "metrics", "admin", "healthz", "%F0%9F%92%A9", "a..b", "-a", "a-", "a__b", "a___b", "~", "*", "@"
+    "metrics", "admin", "healthz", "%F0%9F%92%A9", "a..b", "-a", "a-", "a__b", "a___b", "~",
+    "*", "@"
 )  # fmt: skip
 
 

@@ -58,9 +58,7 @@ class Upload:
         self.location = target_of(location)
         self.size = offset_of(self.location)
         if outcome.header("range") != f"0-{max(self.size - 1, 0)}":
-            self.run.find(
-                f"range {outcome.header('range')} beside an offset", None, outcome.answer
-            )
+            self.run.find(f"range {outcome.header('range')} beside an offset", None, outcome.answer)
 
 
 async def upload(run: Run) -> None:
@@ -331,9 +329,7 @@ async def single_post(run: Run) -> None:
     outcome = await run.call(call, expect=(201,), wild=0.4)
     method = rng.choice(("GET", "HEAD"))
     statuses = (200,) if outcome.clean else (200, 404)
-    found = await run.call(
-        Call(method, f"/v2/{name}/blobs/{digest}"), expect=statuses, wild=0.0
-    )
+    found = await run.call(Call(method, f"/v2/{name}/blobs/{digest}"), expect=statuses, wild=0.0)
     if method == "GET" and found.status == 200 and found.answer is not None:
         if found.answer.body != content:
             run.find("the blob is not what was sent", None, found.answer)

@@ -15,18 +15,30 @@ from tests.load.fuzz_world import BASE
 _UNKNOWN: Final = (("GET", "/"),)
 
 _STARTS: Final = (
-    b"", b"GET ", b"GET /v2/ HTTP/1.1\r\n", b"\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"SSH-2.0-x\r\n", b"\x05\x01\x00", b"{}", b"\0" * 20,
-    b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\n", b"GET /v2/ HTTP/1.1\r\nContent-Length: 3\r\n\r\n",
-    b"POST /v2/x/y/blobs/uploads/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n",
-)  # fmt: skip
+    b"",
+    b"GET ",
+    b"GET /v2/ HTTP/1.1\r\n",
+    b"\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"SSH-2.0-x\r\n",
+    b"\x05\x01\x00",
+    b"{}",
+    b"\0" * 20,
+    b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\n",
+    b"GET /v2/ HTTP/1.1\r\nContent-Length: 3\r\n\r\n",
+    b"POST /v2/x/y/blobs/uploads/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\n\r\n",
+)
 
 
 async def garbage(run: Run) -> None:
     rng = run.rng
     for _ in range(rng.randrange(1, 4)):
         size = rng.choice((0, 1, 10, 1000, 70_000))
-        noise = rng.choice((rng.randbytes(size), b"A" * size, b"\r\n" * (size // 2), b"a: b\r\n" * (size // 6)))
+        noise = rng.choice(
+            (rng.randbytes(size), b"A" * size, b"\r\n" * (size // 2), b"a: b\r\n" * (size // 6))
+        )
         data = rng.choice(_STARTS) + noise
         if not data:
             continue
@@ -59,7 +71,7 @@ async def pipeline(run: Run) -> None:
             )
         )
     data = b""
-    tags = []
+    tags: list[str | None] = []
     for number, call in enumerate(calls):
         tag = f"p{run.number}.{number}"
         tags.append(tag if call.target.startswith("/v2/") else None)
@@ -78,8 +90,8 @@ async def pipeline(run: Run) -> None:
         sending = replace(sending, cuts=cuts, pause=0.002)
     run.hang_up()
     answers = await run.send(sending)
-    for answer, tag in zip(answers, tags, strict=False):
-        is_wrong = tag is not None and answer.header("x-request-id") != tag
+    for answer, wanted in zip(answers, tags, strict=False):
+        is_wrong = wanted is not None and answer.header("x-request-id") != wanted
         if is_wrong and answer.status < 500:
             run.find("pipelined answers are out of order", sending, answer)
     run.hang_up()

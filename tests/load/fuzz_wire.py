@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 ANSWER_SECONDS: Final = 5.0
-"""from the last byte of a complete request to its answer, and from `connection: close` to the end"""
+"""from the last byte of a request to its answer, and from `connection: close` to the end"""
 
 BODY_LIMIT: Final = 64 << 20
 """bytes of an answer's body; nothing in the campaign is that large"""

@@ -100,8 +100,8 @@ def _docker(layer: bytes) -> bytes:
 
 
 def offset_of(location: str) -> int:
-    """Where an upload stands, as its Location says: `_state` is base64url of a signature of 32 bytes
-    and JSON."""
+    """Where an upload stands, as its Location says: `_state` is base64url of a signature of 32
+    bytes and JSON."""
     token = location.partition("_state=")[2].partition("&")[0]
     payload = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))[32:])
     offset: int = payload["Offset"]
