@@ -291,10 +291,9 @@ def test_a_digest_deleted_by_the_other_is_gone(pair: Pair) -> None:
         assert get(client, name, "v2") == kept
 
 
-def hash_states(theirs: Distribution, name: str, location: str) -> list[Path]:
+def hash_state(theirs: Distribution, name: str, location: str, offset: int) -> Path:
     upload = urlsplit(location).path.rpartition("/")[2]
-    folder = theirs.path(f"{paths.upload_folder(name, upload)}/hashstates/sha256")
-    return sorted(folder.iterdir(), key=lambda path: int(path.name)) if folder.is_dir() else []
+    return theirs.path(paths.hash_state(name, upload, "sha256", offset))
 
 
 CUTS = pytest.mark.parametrize("cut", [1, 64, 40_000, 700_001])
@@ -340,8 +339,7 @@ def test_an_upload_is_closed_by_the_other_without_reading_it_again(
     """The saved state of the hash decides: one of other bytes leads to a digest of those."""
     name, cut = new_name(), 700_001
     location = patch(pair.writer, begin(pair.writer, name), CONTENT[:cut])
-    (state,) = hash_states(theirs, name, location)
-    assert state.name == str(cut)
+    state = hash_state(theirs, name, location, cut)
     of_other_bytes = new_hasher()
     of_other_bytes.update(bytes(cut))
     assert len(of_other_bytes.state() or b"") == len(state.read_bytes())
@@ -356,8 +354,7 @@ def test_both_save_the_same_state_of_the_hash(theirs: Distribution, client: http
     states = []
     for writer in (theirs.client, client):
         location = patch(writer, begin(writer, name), CONTENT[:cut])
-        states.append([path.read_bytes() for path in hash_states(theirs, name, location)])
-    assert len(states[0]) == 1
+        states.append(hash_state(theirs, name, location, cut).read_bytes())
     assert states[0] == states[1]
 
 

@@ -1,4 +1,4 @@
-"""One scenario's hold on the server: sends its calls, whole or disturbed, and judges the answers."""
+"""One scenario's hold on the server: sends its calls, whole or disturbed, and judges answers."""
 
 from __future__ import annotations
 
