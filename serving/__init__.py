@@ -1,1 +1,1 @@
-"""What every HTTP process of ours shares: server, TLS, health, metrics, logs, limits, configuration."""
+"""What every HTTP process of ours shares: server, TLS, health, metrics, logs, limits, config."""
