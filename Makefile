@@ -33,7 +33,9 @@ serve: $(STAMP) ## the registry on 127.0.0.1:5000, from ./data (ADDR=, DATA=)
 	@REGISTRY_ALAUDA_AUTH_MODE=none REGISTRY_HTTP_ADDR=$(ADDR) \
 	REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=$(DATA) exec $(BIN)/python -m registry serve
 
+# What is not to be had (no Go, no Debian package) is skipped with its reason at the desk, and fails in CI.
 test: $(STAMP) ## unit, contract and integration tests (ARGS="-k name")
+	tests/tools.sh registry-v3 >/dev/null || true
 	$(CLEAN) $(BIN)/python -m pytest $(ARGS)
 
 lint: $(STAMP) ## format, rules, types, import layers, dependencies, module sizes
