@@ -21,7 +21,7 @@ from storage.driver import FileInfo, Unavailable
 from storage.localfiles import ATTEMPTS, is_own_name, storage_error, sync_folder
 
 REMEMBERED_FOLDERS: Final = 4096
-REMEMBERED_NAMES: Final = 1_000_000
+REMEMBERED_NAMES: Final = 100_000
 SETTLED_AFTER: Final = 2_000_000_000
 """nanoseconds after its last change from which on a folder's times prove that it has not changed
 again: before, a further change may fall into the same tick of the clock, which for files is a

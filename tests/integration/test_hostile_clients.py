@@ -1,5 +1,8 @@
-"""Clients that leave, stall, flood or ignore what they are told: they get what they deserve, and the
-others notice nothing."""
+"""Clients that leave, stall, flood or ignore what they are told: they get what they deserve, and
+the others notice nothing."""
+
+# The plain HTTP client may block the loop: nothing else that the test waits for runs on it then.
+# ruff: noqa: ASYNC212
 
 from __future__ import annotations
 
@@ -331,10 +334,7 @@ async def test_an_early_refusal_reaches_a_client_that_sends_all_before_it_reads(
         body = chunks_of(call.body, random.Random(2)) if chunked else call.body
         await peer.send([head_of(sent), body])
         await asyncio.sleep(0.05)
-        wanted = (status, code)
-        if chunked and reason == "another offset":
-            wanted = (416, "RANGE_INVALID")
-        assert error_of(await peer.answer(call.method)) == wanted, reason
+        assert error_of(await peer.answer(call.method)) == (status, code), reason
 
 
 @pytest.mark.parametrize("size", [5 * MIB, 50 * MIB])
@@ -346,14 +346,16 @@ async def test_an_early_refusal_reaches_a_client_that_reads_while_it_sends(
     cases = refusals(client, size)
     too_large = Call("PUT", f"/v2/{new_name()}/manifests/t", body=bytes(size))
     cases["too large"] = (too_large, 413, "MANIFEST_INVALID")
-    for reason, (call, status, code) in cases.items():
-        assert call.body is not None
+
+    async def refuse(call: Call, status: int, code: str) -> None:
         peer = await connect(server, peers)
-        sending = asyncio.create_task(peer.send([head_of(call), call.body]))
-        assert error_of(await peer.answer(call.method)) == (status, code), reason
+        sending = asyncio.create_task(peer.send([head_of(call), call.body or b""]))
+        assert error_of(await peer.answer(call.method)) == (status, code), call.target
         await asyncio.wait_for(sending, 10)
         await peer.ended()
         peer.close()
+
+    await asyncio.gather(*(refuse(*case) for case in cases.values()))
     await until(lambda: descriptors(server) <= before + 1)  # the test's own client
 
 
@@ -419,7 +421,7 @@ async def test_an_old_http_client_can_push_and_pull(
         assert answer is not None and answer.status == status
         assert answer.closes
         assert await peer.ended() == b""
-    assert answer.body == content
+        assert call.method == "POST" or answer.body == content
 
 
 async def test_a_client_that_has_no_more_to_say_still_gets_its_answer(
@@ -460,7 +462,7 @@ async def test_a_head_of_64_kib_is_taken_and_not_a_byte_more(
 
 
 def test_half_a_surrogate_pair_in_a_manifest_is_refused(client: httpx.Client) -> None:
-    r"""JSON can write `\ud800`, which no text has and no JSON of ours may repeat (RFC 8259, 8.2)."""
+    r"""JSON can write `\ud800`, which no text has, and no answer can repeat (RFC 8259, 8.2)."""
     name = new_name()
     push_image(client, name, "t")
     good = json.loads(image(b"layer"))
