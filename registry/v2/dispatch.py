@@ -112,7 +112,9 @@ class V2Application:
         except BodyTimeout:
             raise
         except ClientDisconnected:
+            # Raised on: the server closes a connection whose client has only half gone.
             record.status = CLIENT_CLOSED
+            raise
         finally:
             record.seconds = perf_counter() - started
             record.received = body.received

@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -374,16 +374,30 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
-def test_an_empty_revision_link_counts_as_absent_and_is_healed(
-    theirs: Distribution, client: httpx.Client
+def empty_the_revision_link(theirs: Distribution, name: str, digest: Digest) -> None:
+    empty(theirs.path(paths.revision_link(name, digest)))
+
+
+def lose_the_revision(theirs: Distribution, name: str, digest: Digest) -> None:
+    shutil.rmtree(theirs.path(paths.revision_folder(name, digest)))
+
+
+def empty_the_manifest(theirs: Distribution, name: str, digest: Digest) -> None:
+    empty(theirs.path(paths.blob(digest)))
+
+
+@pytest.mark.parametrize("damage", [empty_the_revision_link, lose_the_revision, empty_the_manifest])
+def test_a_damaged_manifest_is_unknown_and_is_healed(
+    theirs: Distribution,
+    client: httpx.Client,
+    damage: Callable[[Distribution, str, Digest], None],
 ) -> None:
     name = new_name()
-    content = push(theirs.client, name, "v1", CONTENT[:1000])
-    digest = Digest.of(content)
-    empty(theirs.path(paths.revision_link(name, digest)))
-    for reference in ("v1", str(digest)):
+    content = push(theirs.client, name, "v1", CONTENT[:1000], annotations={"for": name})
+    damage(theirs, name, Digest.of(content))
+    for reference in ("v1", str(Digest.of(content))):
         refused(client.get(f"/v2/{name}/manifests/{reference}"), 404, "MANIFEST_UNKNOWN")
-    assert push(client, name, "v1", CONTENT[:1000]) == content
+    put(client, name, "v1", content, OCI_MANIFEST)
     for healed in (client, theirs.client):
         assert get(healed, name, "v1") == content
 
@@ -412,32 +426,6 @@ def test_an_empty_tag_counts_as_absent_and_is_healed(
     empty(theirs.path(paths.tag_current(name, "v1")))
     refused(client.get(f"/v2/{name}/manifests/v1"), 404, "MANIFEST_UNKNOWN")
     assert get(client, name, str(Digest.of(content))) == content
-    put(client, name, "v1", content, OCI_MANIFEST)
-    for healed in (client, theirs.client):
-        assert get(healed, name, "v1") == content
-
-
-def test_a_tag_without_its_revision_is_unknown_and_is_healed(
-    theirs: Distribution, client: httpx.Client
-) -> None:
-    name = new_name()
-    content = push(theirs.client, name, "v1", CONTENT[:1000])
-    shutil.rmtree(theirs.path(paths.revision_folder(name, Digest.of(content))))
-    refused(client.get(f"/v2/{name}/manifests/v1"), 404, "MANIFEST_UNKNOWN")
-    put(client, name, "v1", content, OCI_MANIFEST)
-    for healed in (client, theirs.client):
-        assert get(healed, name, "v1") == content
-
-
-def test_an_empty_manifest_is_unknown_and_is_healed(
-    theirs: Distribution, client: httpx.Client
-) -> None:
-    name = new_name()
-    content = push(theirs.client, name, "v1", CONTENT[:1000], annotations={"for": name})
-    digest = Digest.of(content)
-    empty(theirs.path(paths.blob(digest)))
-    for reference in ("v1", str(digest)):
-        refused(client.get(f"/v2/{name}/manifests/{reference}"), 404, "MANIFEST_UNKNOWN")
     put(client, name, "v1", content, OCI_MANIFEST)
     for healed in (client, theirs.client):
         assert get(healed, name, "v1") == content

@@ -12,6 +12,7 @@ import asyncio
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -71,6 +72,8 @@ class Result:
     findings: list[Finding] = field(default_factory=list)
     before: Footprint | None = None
     after: Footprint | None = None
+    memory: list[int] = field(default_factory=list)
+    """MiB of the server, at ten moments of the campaign"""
 
     def by_signature(self) -> dict[str, list[Finding]]:
         found: dict[str, list[Finding]] = {}
@@ -84,7 +87,7 @@ class Result:
             f"seed {self.seed}: {self.scenarios} scenarios, {counters.requests} requests, "
             f"{counters.disturbed} of them disturbed, {counters.unanswered} without an answer",
             f"statuses: {dict(sorted(counters.statuses.items()))}",
-            f"footprint: {self.before} before, {self.after} after",
+            f"footprint: {self.before} before, {self.after} after; MiB on the way: {self.memory}",
         ]
         for signature, findings in self.by_signature().items():
             first = findings[0]
@@ -129,7 +132,9 @@ class Campaign:
                 if monotonic() > deadline or len(result.findings) >= ENOUGH:
                     return
 
+        watcher = asyncio.create_task(self._watch(seconds / 10))
         await asyncio.gather(*(work() for _ in range(CLIENTS)))
+        watcher.cancel()
         await self._look_back()
         return result
 
@@ -144,6 +149,12 @@ class Campaign:
             await asyncio.gather(*(scenario(run) for run in runs))
         for run in runs:
             run.hang_up()
+
+    async def _watch(self, interval: float) -> None:
+        while True:
+            await asyncio.sleep(interval)
+            with suppress(OSError):  # that it has ended is noticed at the end
+                self._result.memory.append(Footprint.of(self._server.pid).memory >> 20)
 
     async def _scenario(self, world: World, number: int) -> None:
         result = self._result

@@ -290,8 +290,8 @@ async def _commit(opened: Upload) -> None:
         body = chunk or rng.choice((None, b""))
         target = f"{opened.location}&digest={text}"
         call = Call("PUT", target, _OCTETS, body, body is not None and rng.random() < 0.3)
-        # A PUT that was sent and not waited for may win against what follows it.
-        statuses = (201, 404) if attempt else (201,)
+        # A PUT that was sent and not waited for may end the upload under what follows it.
+        statuses = (201, 404, 416) if attempt else (201,)
         outcome = await run.call(call, expect=statuses, wild=0.4 if attempt == 0 else 0.0)
         if outcome.clean:
             await _read_back(opened, outcome, digest, opened.size + len(chunk))
