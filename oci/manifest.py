@@ -4,6 +4,7 @@ anew."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,6 +23,10 @@ from oci.errors import ManifestInvalid, ManifestTooLarge
 MANIFEST_LIMIT: Final = 4 * 1024 * 1024
 """bytes; what OCI distribution-spec asks registries to take at least, and what one request may cost
 in memory"""
+
+
+_MAYBE_HALF: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+"""an escaped half of a surrogate pair: alone it is no character, and no answer could hold it"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _document(body: bytes) -> dict[str, Any]:
     try:
         document = json.loads(body.decode("utf-8"), object_pairs_hook=_object)
+        if _MAYBE_HALF.search(body) is not None:
+            json.dumps(document, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise ManifestInvalid("the manifest is not JSON", str(error)[:200]) from error
     if not isinstance(document, dict):

@@ -72,6 +72,7 @@ class Sweeper:
         for name in marks.empty:
             if name not in self._spoiled:
                 await self._remove_repository(name)
+        marks.verdicts.clear()  # for the memory: the blobs are sorted next
         if self._spoiled:
             self._report.swept_blobs = False
         if self._report.swept_blobs:

@@ -3,9 +3,8 @@ bodies."""
 
 from __future__ import annotations
 
+import json
 from typing import Final
-
-import orjson
 
 from oci import errors
 from oci.errors import RegistryError
@@ -98,7 +97,7 @@ def render(error: RegistryError, method: str) -> Response:
         if one.detail is not None:
             entry["detail"] = one.detail
         entries.append(entry)
-    response = Response(status, [JSON], orjson.dumps({"errors": entries}, default=str))
+    response = Response(status, [JSON], json.dumps({"errors": entries}, default=str).encode())
     if isinstance(error, MethodNotAllowed):
         response.headers.append((b"allow", ", ".join(error.allowed).encode()))
     if status in (429, 503):

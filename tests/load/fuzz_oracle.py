@@ -57,6 +57,8 @@ def problems(answer: Answer, method: str, target: str, *, strict: bool) -> Itera
     if answer.status >= 500 and answer.status not in (501, 505):
         yield f"status {answer.status}"
         return
+    if 300 <= answer.status < 400 and answer.status != 304:
+        yield f"status {answer.status}: nothing redirects here"
     if answer.header(_INJECTED) is not None:
         yield "a header of the client's making"
     if answer.header("date") is None:

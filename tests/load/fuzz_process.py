@@ -68,10 +68,13 @@ def grown(before: Footprint, after: Footprint) -> Iterator[str]:
         yield f"memory: {before.memory >> 20} MiB before, {after.memory >> 20} MiB after"
 
 
-def faults_in_log(log: Path) -> Iterator[str]:
-    """Lines of the log (formatter json) that tell of a fault, or are no JSON."""
-    with log.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
+def faults_in_log(log: Path, start: int = 0) -> Iterator[str]:
+    """Lines of the log (formatter json) from byte `start` on that tell of a fault, or are no
+    JSON."""
+    with log.open("rb") as file:
+        file.seek(start)
+        for raw in file:
+            line = raw.decode("utf-8", "replace")
             try:
                 entry = json.loads(line)
             except ValueError:

@@ -106,7 +106,9 @@ class Inspector:
     def check_links(self) -> int:
         """Every link names a blob that is there; how many there are."""
         count = 0
-        for folder, _, files in os.walk(self._root / "repositories"):
+        for folder, folders, files in os.walk(self._root / "repositories"):
+            # What is on its way in or out has no meaning.
+            folders[:] = [name for name in folders if not name.startswith((".new-", ".del-"))]
             if "link" in files:
                 count += 1
                 link = Path(folder, "link")
