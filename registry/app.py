@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -70,13 +71,14 @@ def create_app(
         reads=_limiter(config, reads=True),
         writes=_limiter(config, reads=False),
         options=DispatchOptions(
+            host=urlsplit(http.host).netloc,
             namespaced=alauda.naming == "namespaced",
             headers=headers,
             warnings=(READ_ONLY_WARNING,) if config.storage.maintenance.readonly.enabled else (),
         ),
     )
     rest = _Rest(registry, metrics, config, [*BASE_HEADERS, *headers])
-    return Application(v2, health, rest.starlette(_lifespan(background)))
+    return Application(v2, health, rest.starlette(_lifespan(background)), headers)
 
 
 def _limiter(config: Config, *, reads: bool) -> RequestLimiter | None:
@@ -91,7 +93,10 @@ class Application:
     """ASGI. What is asked most is looked at first: `/v2`, then probes; Starlette serves the
     rest."""
 
-    def __init__(self, v2: V2Application, health: Health, rest: Starlette) -> None:
+    def __init__(
+        self, v2: V2Application, health: Health, rest: Starlette, headers: list[Header]
+    ) -> None:
+        self._headers = headers
         self._v2 = v2
         self._health = health
         self._rest = rest
@@ -105,6 +110,7 @@ class Application:
             answer = self._health.respond(path, scope["method"])
             if answer is not None:
                 status, headers, body = answer
+                headers = [*headers, *self._headers]
                 await send({"type": "http.response.start", "status": status, "headers": headers})
                 await send({"type": "http.response.body", "body": body})
                 return
@@ -124,7 +130,7 @@ class _Rest:
         self._headers = headers
 
     def starlette(self, lifespan: Callable[[Starlette], Any]) -> Starlette:
-        return Starlette(
+        made = Starlette(
             routes=[
                 Route("/extensions/v2/metrics", self._scrape, methods=["GET"]),
                 Route("/metrics", self._scrape, methods=["GET"]),
@@ -133,6 +139,9 @@ class _Rest:
             exception_handlers={HTTPException: self._refused, Exception: self._failed},
             lifespan=lifespan,
         )
+        # A redirect would name whatever Host the client sent.
+        made.router.redirect_slashes = False
+        return made
 
     async def _scrape(self, request: HTTPRequest) -> HTTPResponse:
         if not self._access.enabled:
@@ -144,7 +153,9 @@ class _Rest:
             return self._answer(Unauthorized("metrics need the secret as bearer token"), request)
         # Summing up over all workers reads their files.
         text = await asyncio.to_thread(self._metrics.exposition)
-        return HTTPResponse(text, media_type=CONTENT_TYPE)
+        response = HTTPResponse(text, media_type=CONTENT_TYPE)
+        response.raw_headers += self._headers
+        return response
 
     async def _remove_blob(self, request: HTTPRequest) -> HTTPResponse:
         try:
@@ -154,7 +165,9 @@ class _Rest:
             if known is None:
                 raise
             return self._answer(known, request)
-        return HTTPResponse(status_code=204)
+        response = HTTPResponse(status_code=204)
+        response.raw_headers += self._headers
+        return response
 
     async def _refused(self, request: HTTPRequest, error: Exception) -> HTTPResponse:
         if isinstance(error, HTTPException) and error.status_code == 405:

@@ -16,6 +16,9 @@ afterwards."""
 
 EXTENSION: Final = "serving.request.body"
 
+GONE: Final = "serving.request.gone"
+"""in `scope["extensions"]`: an awaitable call that ends when the client's connection is lost"""
+
 
 class ClientDisconnected(Exception):
     """The client closed the connection before its body was complete."""

@@ -182,6 +182,12 @@ class Exchange:
 
     # What the application calls.
 
+    async def gone(self) -> None:
+        """Waits until the connection is lost."""
+        if not self.lost:
+            self._end = self._wire.loop.create_future()
+            await self._end
+
     async def _receive(self) -> Message:
         if not self._delivered:
             try:

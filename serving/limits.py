@@ -45,11 +45,20 @@ class RequestLimiter:
         """Requests in the queue."""
         return len(self._waiting)
 
-    async def __aenter__(self) -> Self:
-        if self._running < self._max_running:
-            self._running += 1
-        else:
+    def try_enter(self) -> bool:
+        """Takes a place if one is free; `leave` gives it back."""
+        if self._running >= self._max_running:
+            return False
+        self._running += 1
+        return True
+
+    async def enter(self) -> None:
+        """Takes a place, in turn; `leave` gives it back. Raises LimitExceeded."""
+        if not self.try_enter():
             await self._wait()
+
+    async def __aenter__(self) -> Self:
+        await self.enter()
         return self
 
     async def __aexit__(
@@ -58,7 +67,7 @@ class RequestLimiter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._leave()
+        self.leave()
 
     async def _wait(self) -> None:
         if self._max_in_queue and len(self._waiting) >= self._max_in_queue:
@@ -72,7 +81,7 @@ class RequestLimiter:
         except asyncio.CancelledError:
             if not turn.cancelled() and turn.exception() is None:
                 # The place was handed over in the very turn of the loop that cancelled the request.
-                self._leave()
+                self.leave()
             raise
         finally:
             self._waiting.pop(turn, None)
@@ -84,7 +93,7 @@ class RequestLimiter:
             self._waiting.pop(turn, None)
             turn.set_exception(LimitExceeded("waited too long"))
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
         """Hands the place to the first in the queue, or gives it up."""
         while self._waiting:
             turn, _ = self._waiting.popitem(last=False)

@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from serving.body import EXTENSION, BodyTimeout, ClientDisconnected
+from serving.body import EXTENSION, GONE, BodyTimeout, ClientDisconnected
 from serving.bulk import SocketLane
 from serving.chunked import Counted, Dechunker
 from serving.exchange import JOINED, UNREAD_LIMIT, ZEROCOPY, Exchange
@@ -156,6 +156,7 @@ class HTTPProtocol(asyncio.Protocol):
         }
         keep_alive = parser.keep_alive and not self._closing
         exchange = self._exchange = Exchange(self, scope, body, keep_alive)
+        extensions[GONE] = exchange.gone
         if parser.plain:
             parser.reset()
         else:

@@ -8,6 +8,7 @@ anything is looked up.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from registry.v2.responses import (
     send_response,
 )
 from registry.v2.routes import Kind, Request, parse
-from serving.body import BodyTimeout, ClientDisconnected, RequestBody
+from serving.body import GONE, BodyTimeout, ClientDisconnected, RequestBody
 from serving.limits import LimitExceeded, RequestLimiter
 from serving.logging import request_id
 from serving.request_body import body_of
@@ -135,8 +136,11 @@ class V2Application:
             if limiter is None:
                 await self._handle(request, scope, body, send, record, started)
                 return
-            async with limiter:
+            await _place(limiter, scope)
+            try:
                 await self._handle(request, scope, body, send, record, started)
+            finally:
+                limiter.leave()
         except Exception as error:
             if isinstance(error, ClientDisconnected) and not isinstance(error, BodyTimeout):
                 raise
@@ -203,6 +207,31 @@ class V2Application:
         record.sent = await send_response(
             response, send, zero_copy=zero_copy, head=method == "HEAD"
         )
+
+
+async def _place(limiter: RequestLimiter, scope: dict[str, Any]) -> None:
+    """Waits for a place among the running requests. Raises LimitExceeded, and ClientDisconnected
+    where the client left the queue."""
+    if limiter.try_enter():
+        return
+    gone = scope.get("extensions", {}).get(GONE)
+    if gone is None:
+        await limiter.enter()
+        return
+    entering, leaving = asyncio.ensure_future(limiter.enter()), asyncio.ensure_future(gone())
+    try:
+        await asyncio.wait({entering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        if entering.done() and not entering.cancelled() and entering.exception() is None:
+            limiter.leave()
+        raise
+    finally:
+        leaving.cancel()
+        if not entering.done():
+            entering.cancel()
+    if entering.cancelled() or not entering.done():
+        raise ClientDisconnected("the client left before its turn")
+    entering.result()
 
 
 def _content_type(response: Response) -> str:

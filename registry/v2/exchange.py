@@ -3,6 +3,7 @@ build Locations."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +15,9 @@ from registry.repository import Registry
 from registry.v2.routes import Request
 from registry.v2.state import UploadState
 from serving.body import RequestBody
+
+_HOST: Final = re.compile(r"(?:[A-Za-z0-9.-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+"""what may stand in a Location; else it is relative"""
 
 LIST_WHOLE: Final = 10_000
 """tags in an answer to a request that names no number"""
@@ -80,7 +84,13 @@ class Exchange:
         host = (
             forwarded.get("host") or self.header(b"x-forwarded-host") or self.header(b"host") or ""
         )
-        return f"{scheme.split(',')[0].strip()}://{host.split(',')[0].strip().strip(chr(34))}"
+        scheme = scheme.split(",")[0].strip().lower()
+        host = host.split(",")[0].strip().strip('"')
+        if scheme not in ("http", "https"):
+            scheme = self.scope["scheme"]
+        if _HOST.fullmatch(host) is None:
+            host = self.header(b"host") or ""
+        return f"{scheme}://{host}" if _HOST.fullmatch(host) else ""
 
     def page_size(self, most: int, default: int) -> int:
         """The number of entries that `n` asks for, at most `most`. Raises

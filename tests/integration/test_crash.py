@@ -4,6 +4,8 @@ sense for what is broken."""
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from oci.descriptor import OCI_MANIFEST
 from oci.digest import Digest
+from tests.e2e.server import PROJECT
 from tests.fakes.images import image
 from tests.load.crash import Campaign
 from tests.load.inspector import Inspector
@@ -27,6 +30,14 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path, workers: int) -> 
     campaign.run(KILLS)
     assert campaign.outcome.kills == KILLS
     assert campaign.outcome.images > KILLS
+
+
+def test_a_kill_before_any_call_on_storage_breaks_no_promise() -> None:
+    """Before every sixth one here; `python -m tests.load.every_call` takes them all."""
+    command = [sys.executable, "-m", "tests.load.every_call", "--stride", "6"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=55)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(done.stdout.partition(" ")[0]) > 50
 
 
 class Held:

@@ -294,6 +294,16 @@ def test_metrics_can_be_switched_off(tmp_path: Path) -> None:
             refused(client.get(target), 404, "NAME_UNKNOWN")
 
 
+def test_what_is_beside_the_api_is_never_redirected(tmp_path: Path) -> None:
+    with serving(tmp_path) as (_, client):
+        for method, target in (
+            ("GET", "/metrics/"),
+            ("GET", "/extensions/v2/metrics/"),
+            ("DELETE", f"/admin/blobs/{Digest.of(b'x')}/"),
+        ):
+            refused(client.request(method, target), 404, "NAME_UNKNOWN")
+
+
 def test_a_scrape_of_any_worker_gives_the_sum_of_all(tmp_path: Path) -> None:
     with serving(tmp_path, workers=2) as (server, _):
         children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()

@@ -73,7 +73,11 @@ def test_the_scope_is_that_of_the_asgi_specification() -> None:
         assert scope["http_version"] == "1.1"
         assert scope["client"] == client.socket.getsockname()
         assert scope["server"] == server.address
-        assert set(scope["extensions"]) == {"serving.request.body", "http.response.zerocopysend"}
+        assert set(scope["extensions"]) == {
+            "serving.request.body",
+            "serving.request.gone",
+            "http.response.zerocopysend",
+        }
 
 
 def test_pipelined_requests_are_answered_one_after_the_other() -> None:
