@@ -9,7 +9,9 @@ both.
 
 from __future__ import annotations
 
-from oci.digest import Digest
+from typing import Final
+
+from oci.digest import ALGORITHMS, Digest
 from oci.errors import BlobUnknown
 from registry.links import read_link
 from registry.repository import INLINE, BlobContent
@@ -17,11 +19,19 @@ from storage import paths
 from storage.driver import FileInfo, StorageDriver
 from storage.plan import Delete, Entry, Keep, Names, Open, Opened, Plan, Publish, Put, Stat, perform
 
+_EMPTY: Final = frozenset(Digest.of(b"", algorithm) for algorithm in ALGORITHMS)
+
+
+def _is_torn(digest: Digest, info: FileInfo) -> bool:
+    """A file without a byte, as other registries leave it after a crash: it counts as absent, so
+    that whoever asks first pushes the blob anew, and heals it."""
+    return info.size == 0 and digest not in _EMPTY
+
 
 def present(digest: Digest) -> Plan[FileInfo | None]:
     """The blob's file on storage, or None."""
     info: FileInfo | None = yield Stat(paths.blob(digest))
-    return info
+    return None if info is None or _is_torn(digest, info) else info
 
 
 def linked(name: str, digest: Digest) -> Plan[Digest | None]:
@@ -71,7 +81,9 @@ class BlobStore:
                 return None
             path = paths.blob(stored)
             opened: Opened | None = yield Open(path, INLINE)
-            return None if opened is None else (path, opened)
+            if opened is None or _is_torn(stored, opened.info):
+                return None
+            return path, opened
 
         found = await perform(self._driver, plan())
         if found is None:

@@ -56,7 +56,8 @@ PIECE: Final = 1024 * 1024
 
 T = TypeVar("T")
 
-_UUID4: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""ours are of version 4; distribution 3 makes version 7, and its uploads go on here"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class UploadSessions:
 
     async def status(self, name: str, upload: str) -> Upload:
         """Where the upload stands. Raises BlobUploadUnknown."""
-        if _UUID4.fullmatch(upload) is None:
+        if _UUID.fullmatch(upload) is None:
             raise _unknown(upload)
 
         def plan() -> Plan[tuple[FileInfo | None, bytes | None]]:
@@ -156,7 +157,7 @@ class UploadSessions:
 
     async def cancel(self, name: str, upload: str) -> None:
         """Removes the upload. Raises BlobUploadUnknown."""
-        if _UUID4.fullmatch(upload) is None:
+        if _UUID.fullmatch(upload) is None:
             raise _unknown(upload)
 
         def plan() -> Plan[bool]:

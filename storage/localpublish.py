@@ -288,7 +288,10 @@ class _KeptFile:
     def prepare(self) -> None:
         # Another process may have renamed it a moment ago, and not have come to the folder's sync.
         with suppress(FileNotFoundError, NotADirectoryError):
-            self._work.hold(os.open(self._host, os.O_RDONLY))
+            descriptor = os.open(self._host, os.O_RDONLY)
+            self._work.hold(descriptor)
+            # Young again: a collection that runs meanwhile leaves it.
+            os.utime(descriptor)
             self._found = True
 
     def appear(self, dirty: dict[str, None]) -> None:

@@ -101,7 +101,8 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """A file of a Publish that another request has put there: only made sure to be durable. Nothing
+    """A file of a Publish that another request has put there: only made sure to be durable,
+    and young where the storage keeps times. Nothing
     if it is gone."""
 
     path: str

@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import sys
 import tempfile
+import traceback
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -166,6 +167,9 @@ class Campaign:
                 await scenario(run)
         except TimeoutError:
             self._found(Finding(number, f"{scenario.__name__} hangs", ""))
+        except Exception as error:  # an answer of a form that the scenario has not thought of
+            what = f"{scenario.__name__} cannot go on: {error!r}"
+            self._found(Finding(number, what, traceback.format_exc()))
         finally:
             run.hang_up()
             result.scenarios += 1

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from storage.filesystem import FilesystemDriver
-from storage.memory import MemoryDriver
 
 from registry.metadata import StorageMetadata
 from registry.stored import StoredRegistry
 from storage.driver import StorageDriver
+from storage.filesystem import FilesystemDriver
+from storage.memory import MemoryDriver
 
 
 @pytest.fixture(params=["memory", "filesystem"])

@@ -2,13 +2,13 @@ from bisect import bisect_right
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from storage.memory import MemoryDriver
 
 from oci.digest import Digest
 from registry.metadata import StorageMetadata
 from registry.stored import StoredRegistry
 from storage import paths
 from storage.driver import StorageDriver
+from storage.memory import MemoryDriver
 from tests.fakes.images import push_blob, push_image
 
 components = st.sampled_from(["a", "a-b", "a.b", "a0", "b", "ab", "z"])
