@@ -44,6 +44,9 @@ SETTINGS: Final = {
     "REGISTRY_LOG_ACCESSLOG_DISABLED": "false",
     "REGISTRY_LOG_FORMATTER": "json",
     "REGISTRY_ALAUDA_AUDIT_ENABLED": "true",
+    # Few places and any number of waiters: a place that is not given back would soon be missed.
+    "REGISTRY_ALAUDA_REQUESTS_READ": "{maxrunning: 3}",
+    "REGISTRY_ALAUDA_REQUESTS_WRITE": "{maxrunning: 3}",
 }
 
 Scenario = Callable[[Run], Awaitable[None]]

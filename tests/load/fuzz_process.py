@@ -20,8 +20,8 @@ SETTLED: Final = 10.0
 GROWTH: Final = 160 << 20
 """bytes of memory that a campaign may add: caches and slack, not one blob a request"""
 
-POOL: Final = 4
-"""threads that a pool may have made since the first look: they stay, and are bounded"""
+POOL: Final = 16
+"""threads that pools may have made since the first look: they stay, and are bounded"""
 
 _LINE_LIMIT: Final = 3000
 

@@ -324,7 +324,8 @@ def test_tls_refuses_what_is_not_tls_and_serves_on(authority: Authority, tmp_pat
             assert isinstance(client.socket, ssl.SSLSocket)
             assert client.get("/hello").content == b"hello"
             assert server.application.scopes[0]["scheme"] == "https"
-            assert set(server.application.scopes[0]["extensions"]) == {"serving.request.body"}
+            extensions = set(server.application.scopes[0]["extensions"])
+            assert extensions == {"serving.request.body", "serving.request.gone"}
 
 
 def test_many_senders_at_once_arrive_whole() -> None:
