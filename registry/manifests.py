@@ -29,8 +29,8 @@ from storage import paths
 from storage.driver import FileInfo, FileTooLarge, StorageDriver
 from storage.plan import Delete, Entry, Get, Keep, Plan, Put, perform
 
-CACHE_BYTES: Final = 16 * 1024 * 1024
-"""bytes of manifests that a process remembers: some thousand, for 16 MiB of its memory"""
+CACHE_BYTES: Final = 4 * 1024 * 1024
+"""bytes of manifests that a process remembers: about a thousand; parsed they take several times that"""
 
 log = logging.getLogger(__name__)
 
