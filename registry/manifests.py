@@ -30,7 +30,7 @@ from storage.driver import FileInfo, FileTooLarge, StorageDriver
 from storage.plan import Delete, Entry, Get, Keep, Plan, Put, perform
 
 CACHE_BYTES: Final = 4 * 1024 * 1024
-"""bytes of manifests that a process remembers: about a thousand; parsed they take several times that"""
+"""bytes of manifests that a process remembers: about a thousand; parsed they take much more"""
 
 log = logging.getLogger(__name__)
 
