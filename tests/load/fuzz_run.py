@@ -18,6 +18,9 @@ from tests.load.fuzz_world import World
 DETAIL: Final = 1500
 """bytes of a request that go into a report"""
 
+NAMES: Final = 500
+"""scenarios after which names come again, so that lists do not grow for ever"""
+
 GLANCE: Final = 0.03
 """seconds for which answers are awaited that need not come"""
 
@@ -97,8 +100,9 @@ class Run:
         return Run(self._port, self.world, rng, self.number, self._counters, self._report)
 
     def new_name(self) -> str:
+        """A repository that no other scenario at the same time has."""
         depth = self.rng.choice((1, 2, 2, 2, 3))
-        parts = (f"s{self.number}", f"r{self.rng.randrange(1000)}", "a_b.c--d")
+        parts = (f"s{self.number % NAMES}", f"r{self.rng.randrange(3)}", "a_b.c--d")
         return "fuzz/" + "/".join(parts[:depth])
 
     async def call(

@@ -53,7 +53,7 @@ async def pipeline(run: Run) -> None:
     calls = []
     for number in range(rng.randrange(2, 9)):
         digest, content = rng.choice(list(world.blobs.items()))
-        name = f"fuzz/s{run.number}/p{number}"
+        name = f"{run.new_name()}/p{number}"
         calls.append(
             rng.choice(
                 (
