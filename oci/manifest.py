@@ -100,6 +100,11 @@ def media_type_of(header: str | None) -> str | None:
     return header.partition(";")[0].strip().lower() or None
 
 
+def _shape(document: dict[str, Any]) -> str:
+    """The type of a document that does not state one."""
+    return OCI_INDEX if "manifests" in document else OCI_MANIFEST
+
+
 def _settle_media_type(document: dict[str, Any], content_type: str | None) -> str:
     """The manifest's type from the header, the body, or (stored bytes only) its shape."""
     stated = document.get("mediaType")
@@ -110,6 +115,9 @@ def _settle_media_type(document: dict[str, Any], content_type: str | None) -> st
             raise ManifestInvalid(
                 f"Content-Type is {content_type}, mediaType in the manifest is {stated}"
             )
+        if not stated and content_type != _shape(document):
+            # Only the bytes are kept: the next process would take it for something else.
+            raise ManifestInvalid(f"a manifest of type {content_type} must say so in mediaType")
         return str(content_type)
     if content_type in DOCKER_SCHEMA1:
         raise ManifestInvalid(
@@ -118,7 +126,7 @@ def _settle_media_type(document: dict[str, Any], content_type: str | None) -> st
     if stated in MANIFESTS:
         return str(stated)
     if content_type is None and not stated:
-        return OCI_INDEX if "manifests" in document else OCI_MANIFEST
+        return _shape(document)
     raise ManifestInvalid(f"{stated or content_type} is not a manifest's media type")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -15,8 +16,10 @@ import httpx
 import pytest
 import trustme
 
+from oci.descriptor import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from tests.e2e.server import PROJECT, Certificate, Server, clean_environment
-from tests.integration.api import push_blob, start
+from tests.fakes.images import image
+from tests.integration.api import push_blob, push_manifest, refused, start
 from tests.integration.modes import CONTENT, NAME, rest_of, serving, until
 from tests.load.fuzz_calls import Call, head_of
 
@@ -133,6 +136,44 @@ def test_sigint_ends_quickly_and_keeps_what_was_pushed(tmp_path: Path) -> None:
     assert "Traceback" not in server.log.read_text()
     data = list((tmp_path / "data").glob("docker/registry/v2/repositories/**/_uploads/*/data"))
     assert [path.stat().st_size for path in data] == [len(CONTENT) - 1]
+
+
+def test_a_manifest_that_was_taken_is_the_same_to_the_next_process(tmp_path: Path) -> None:
+    """Only the bytes are stored: what cannot be told from them must not be taken from a header."""
+    whole = json.loads(image())
+    plain = {key: value for key, value in whole.items() if key != "mediaType"}
+    taken = {}
+    with serving(tmp_path) as (_, client):
+        push_blob(client, NAME, b"{}")
+        for number, (media_type, document) in enumerate(
+            (
+                (OCI_MANIFEST, whole),
+                (OCI_MANIFEST, plain),
+                (OCI_INDEX, {"schemaVersion": 2, "manifests": []}),
+                (OCI_INDEX, {"schemaVersion": 2}),
+                (OCI_INDEX, {"schemaVersion": 2, "manifests": None}),
+                (DOCKER_MANIFEST, plain),
+                (DOCKER_MANIFEST, {**plain, "mediaType": ""}),
+                (DOCKER_MANIFEST, {**plain, "mediaType": None}),
+                (DOCKER_LIST, {"schemaVersion": 2, "manifests": []}),
+                (DOCKER_LIST, {"schemaVersion": 2}),
+            )
+        ):
+            content = json.dumps({**document, "annotations": {"number": str(number)}}).encode()
+            answer = push_manifest(
+                client, NAME, f"t{number}", content, **{"Content-Type": media_type}
+            )
+            if answer.status_code == 201:
+                taken[f"/v2/{NAME}/manifests/t{number}"] = (media_type, content)
+            else:
+                refused(answer, 400, "MANIFEST_INVALID")
+    assert len(taken) >= 3
+    with serving(tmp_path) as (_, client):
+        found = {}
+        for target in taken:
+            answer = client.get(target)
+            found[target] = (answer.headers["content-type"], answer.content)
+    assert found == taken
 
 
 # Starts.

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -34,6 +34,9 @@ CLIENTS: Final = 6
 
 SCENARIO_SECONDS: Final = 60.0
 """no scenario takes that long unless something hangs"""
+
+LINKS: Final = 5000
+"""blobs and manifests that are read in the end"""
 
 ENOUGH: Final = 5000
 """findings after which a campaign ends"""
@@ -118,6 +121,8 @@ class Campaign:
         self._server = server
         self._storage = storage
         self._result = Result(seed)
+        self.readings: dict[str, str] = {}
+        """how the server read all that it held in the end"""
 
     async def run(self, numbers: Iterable[int], seconds: float) -> Result:
         """Scenarios of these numbers, until the time is over."""
@@ -199,26 +204,37 @@ class Campaign:
 
     def _contents(self, client: httpx.Client) -> list[str]:
         ready = client.get("/readyz").status_code
+        self.readings = fuzz_process.readings(client, self._storage, LINKS)
         return [
             *([] if ready == 200 else [f"/readyz is {ready}"]),
             *fuzz_process.wrong_on_storage(self._storage),
-            *fuzz_process.unreadable(client, self._storage, limit=5000),
+            *fuzz_process.unreadable(self.readings),
             *fuzz_process.wrong_tags(client),
         ]
 
 
 def campaign(*, seed: int, seconds: float, numbers: Iterable[int] | None = None) -> Result:
-    """Runs a campaign against a registry of its own.
+    """Runs a campaign against a registry of its own, and looks whether another process reads what
+    it left in the same way.
 
     Raises:
         ServerError: the registry did not start, or did not end as it should.
     """
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         storage, log = Path(folder) / "storage", Path(folder) / "log"
-        with running_server(
-            storage=storage, log=log, secret="fuzz", host="127.0.0.1", extra=SETTINGS
-        ) as server:
-            return asyncio.run(Campaign(server, storage, seed).run(numbers or count(1), seconds))
+        with _server(storage, log) as server:
+            one = Campaign(server, storage, seed)
+            result = asyncio.run(one.run(numbers or count(1), seconds))
+        with _server(storage, log) as server, httpx.Client(base_url=server.url) as client:
+            again = fuzz_process.readings(client, storage, LINKS)
+        result.findings += [
+            Finding(0, what, "") for what in fuzz_process.changed(one.readings, again)
+        ]
+        return result
+
+
+def _server(storage: Path, log: Path) -> AbstractContextManager[Server]:
+    return running_server(storage=storage, log=log, secret="fuzz", host="127.0.0.1", extra=SETTINGS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -23,6 +23,8 @@ GROWTH: Final = 160 << 20
 POOL: Final = 16
 """threads that pools may have made since the first look: they stay, and are bounded"""
 
+READABLE: Final = "is read as"
+
 _LINE_LIMIT: Final = 3000
 
 
@@ -105,23 +107,40 @@ def wrong_on_storage(root: Path) -> Iterator[str]:
             yield f"storage: {path} has the digest {match[1]}:{found}"
 
 
-def unreadable(client: httpx.Client, root: Path, limit: int) -> Iterator[str]:
-    """What repositories link and the API cannot give with the right digest: up to `limit` links are
-    tried."""
+def readings(client: httpx.Client, root: Path, limit: int) -> dict[str, str]:
+    """How each blob and manifest that a repository links is read, up to `limit` of them: READABLE
+    with its type, or what is wrong."""
     repositories = root / "docker/registry/v2/repositories"
-    for number, path in enumerate(sorted(repositories.glob("**/link"))):
+    found: dict[str, str] = {}
+    for path in sorted(repositories.glob("**/link")):
         match = _LINK.search(str(path))
-        if match is None:
+        if match is None or len(found) >= limit:
             continue
-        if number > limit:
-            return
         name, place, algorithm, hexadecimal = match.groups()
         kind = "blobs" if place == "_layers" else "manifests"
-        answer = client.get(f"/v2/{name}/{kind}/{algorithm}:{hexadecimal}")
+        target = f"/v2/{name}/{kind}/{algorithm}:{hexadecimal}"
+        answer = client.get(target)
         if answer.status_code != 200:
-            yield f"{kind} {name}: status {answer.status_code} for {algorithm}:{hexadecimal}"
+            found[target] = f"has status {answer.status_code}"
         elif hashlib.new(algorithm, answer.content).hexdigest() != hexadecimal:
-            yield f"{kind} {name}: other bytes for {algorithm}:{hexadecimal}"
+            found[target] = "has other bytes"
+        else:
+            found[target] = f"{READABLE} {answer.headers['content-type']}"
+    return found
+
+
+def unreadable(found: dict[str, str]) -> Iterator[str]:
+    """What is wrong among the readings."""
+    for target, how in found.items():
+        if not how.startswith(READABLE):
+            yield f"{target} {how}"
+
+
+def changed(before: dict[str, str], after: dict[str, str]) -> Iterator[str]:
+    """What another process reads in another way."""
+    for target, how in after.items():
+        if before.get(target) != how:
+            yield f"{target} {how} after a restart, {before.get(target)} before"
 
 
 def wrong_tags(client: httpx.Client) -> Iterator[str]:

@@ -216,9 +216,9 @@ class Run:
             self._judge(answer, method, target, sending, strict=sending.strict)
             if answer.closes:
                 return await self._end(peer)
-        if sending.ending is Ending.STAY:
-            return True
         await asyncio.wait({sender}, timeout=patience)
+        if sending.ending is Ending.STAY:
+            return sender.done()  # an early answer may come before the last bytes are sent
         if sending.ending is Ending.HALF_CLOSE and sender.done():
             await self._rest(peer, sending, answers, patience)
             return False
